@@ -1,0 +1,203 @@
+/**
+ * What can go wrong, by name.
+ *
+ * Every error that leaves ottla is an `OttlaError` with a `code` from the table below. Match on `code`, never on the
+ * text. `retriable` says whether the same call may succeed later without anyone changing anything; `fatal` says that
+ * the object that threw it is finished. Codes are never renamed and never reused.
+ */
+
+/** What the table says about a code. */
+export interface ErrorFacts {
+  /** May the same call succeed later, with nothing changed? */
+  readonly retriable: boolean
+  /** Is the object that threw it finished? */
+  readonly fatal: boolean
+  /** What to do about it, in a sentence. */
+  readonly help: string
+}
+
+const row = (retriable: boolean, fatal: boolean, help: string): ErrorFacts => ({ retriable, fatal, help })
+
+/** One row per code; `docs/reference/errors.md` is made from it. Keep the areas together and each area sorted. */
+export const errorTable = {
+  OTTLA_CONFIG_INVALID: row(
+    false,
+    true,
+    'Read the list in the message: each line names an option, what it expects and what it got.',
+  ),
+
+  OTTLA_CONTRACT_CODEC: row(
+    false,
+    false,
+    'The bytes are not what the contract says. Compare the producer with the contract.',
+  ),
+  OTTLA_CONTRACT_ASYNC_SCHEMA: row(
+    false,
+    false,
+    'Contract schemas are synchronous: move asynchronous checks into the handler.',
+  ),
+  OTTLA_CONTRACT_DEFINITION: row(false, true, 'The topic definition is wrong; the message names the member.'),
+  OTTLA_CONTRACT_INVALID: row(
+    false,
+    false,
+    'The payload does not fit the event; the message lists each field and what was expected.',
+  ),
+
+  OTTLA_KAFKA_AUTHENTICATION: row(
+    false,
+    true,
+    'Check user, password or token, and the SASL mechanism of the listener.',
+  ),
+  OTTLA_KAFKA_AUTHORIZATION: row(
+    false,
+    false,
+    'Give this principal the missing ACL; the message names resource and operation.',
+  ),
+  OTTLA_KAFKA_BROKER: row(false, false, 'The broker refused; `kafka.name` says why.'),
+  OTTLA_KAFKA_CLOSED: row(false, true, 'The client was closed; make a new one.'),
+  OTTLA_KAFKA_CONNECTION: row(
+    true,
+    false,
+    'The broker cannot be reached or hung up; check address, listener and network.',
+  ),
+  OTTLA_KAFKA_CORRUPT_BATCH: row(
+    false,
+    false,
+    'A stored batch fails its CRC: the disk or the network damaged it. The partition is stopped.',
+  ),
+  OTTLA_KAFKA_OFFSET_OUT_OF_RANGE: row(
+    false,
+    false,
+    'Retention or a re-created topic removed the position. Choose a start position.',
+  ),
+  OTTLA_KAFKA_RETRIABLE: row(
+    true,
+    false,
+    'A passing state of the cluster; ottla retries by itself within the deadline.',
+  ),
+  OTTLA_KAFKA_TIMEOUT: row(true, false, 'No answer within the deadline; the message names broker and request.'),
+  OTTLA_KAFKA_TLS: row(
+    false,
+    true,
+    'The TLS handshake failed: check CA, certificate, host name, and that the port speaks TLS.',
+  ),
+  OTTLA_KAFKA_UNSUPPORTED_VERSION: row(false, true, 'Broker and client share no version of this request.'),
+
+  OTTLA_PUBLISH_BUFFER_FULL: row(
+    true,
+    false,
+    'Records are made faster than the cluster takes them; wait for earlier publishes.',
+  ),
+  OTTLA_PUBLISH_OUTCOME_UNKNOWN: row(
+    true,
+    false,
+    'It may or may not have been stored; publish again with the same `messageId`.',
+  ),
+  OTTLA_PUBLISH_TOO_LARGE: row(
+    false,
+    false,
+    'The record exceeds `maxRequestBytes` or the topic limit; send a reference instead.',
+  ),
+
+  OTTLA_RUNTIME_DEADLINE: row(
+    true,
+    false,
+    'The handler took longer than its timeout; honour `signal` or raise `timeout`.',
+  ),
+  OTTLA_RUNTIME_LEDGER_IMBALANCE: row(
+    false,
+    true,
+    'A record is unaccounted for: a defect in ottla. The partition is stopped; report it.',
+  ),
+  OTTLA_RUNTIME_NOT_STARTED: row(false, false, 'Call and await `start()` first.'),
+  OTTLA_RUNTIME_PERMANENT: row(
+    false,
+    false,
+    'The handler said that repeating is pointless; the record is dead-lettered.',
+  ),
+  OTTLA_RUNTIME_STOPPING: row(false, true, 'The app is shutting down and takes no more work.'),
+  OTTLA_RUNTIME_TOPIC: row(
+    false,
+    true,
+    'A topic is missing or not as the contract declares; the message lists the differences.',
+  ),
+  OTTLA_RUNTIME_UNDECLARED_EMIT: row(false, false, 'Add the topic to the `emits` of the service.'),
+  OTTLA_RUNTIME_WIRING: row(
+    false,
+    true,
+    'Services, topics and store do not fit together; the message lists each problem.',
+  ),
+
+  OTTLA_STORE_FENCED: row(true, false, 'Another process owns this partition now; the transaction was rolled back.'),
+  OTTLA_STORE_POOLER: row(false, true, 'The relay needs a session of its own: connect past a transaction-mode pooler.'),
+  OTTLA_STORE_SCHEMA: row(false, true, 'Run `ottla store migrate`, or start once with schema: "apply".'),
+  OTTLA_STORE_UNAVAILABLE: row(true, false, 'The database cannot be reached; ottla pauses and retries.'),
+
+  OTTLA_TEST_LEDGER: row(false, true, 'A record ended in no stated way, or more than once.'),
+  OTTLA_TEST_UNSETTLED: row(false, false, 'Something is still running, waiting or parked; the message lists it.'),
+
+  OTTLA_WIRE_MALFORMED: row(false, true, 'The bytes are no valid Kafka frame; the connection is closed.'),
+} as const satisfies Record<string, ErrorFacts>
+
+/** The name of an error. */
+export type ErrorCode = keyof typeof errorTable
+
+/** What a broker said, where one said something. */
+export interface KafkaErrorFacts {
+  readonly code: number
+  readonly name: string
+}
+
+/** What may be said beside code and message. */
+export interface OttlaErrorOptions {
+  readonly cause?: unknown
+  readonly kafka?: KafkaErrorFacts
+  /** Overrides the table where the broker's own error knows better. */
+  readonly retriable?: boolean
+  /** Plain facts for logs: topic, partition, field. Never secrets, never payloads. */
+  readonly details?: Readonly<Record<string, unknown>>
+}
+
+const brand = Symbol.for('ottla.error')
+
+/**
+ * Every error of ottla.
+ *
+ * `instanceof` is decided by a brand shared through the global symbol registry, so it also holds across two copies of
+ * the package in one process.
+ */
+export class OttlaError extends Error {
+  readonly code: ErrorCode
+  readonly retriable: boolean
+  readonly fatal: boolean
+  readonly help: string
+  readonly kafka: KafkaErrorFacts | undefined
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(code: ErrorCode, message: string, options: OttlaErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    const facts = errorTable[code]
+    this.name = 'OttlaError'
+    this.code = code
+    this.retriable = options.retriable ?? facts.retriable
+    this.fatal = facts.fatal
+    this.help = facts.help
+    this.kafka = options.kafka
+    this.details = options.details ?? {}
+    Object.defineProperty(this, brand, { value: true })
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (typeof value !== 'object' || value === null || !(brand in value)) return false
+    // `x instanceof PermanentError` must still tell subclasses apart.
+    return this === OttlaError || Object.prototype.isPrototypeOf.call(this.prototype, value)
+  }
+}
+
+/** Thrown by a handler to say: repeating this is pointless. The record is dead-lettered at once. */
+export class PermanentError extends OttlaError {
+  constructor(message: string, options: OttlaErrorOptions = {}) {
+    super('OTTLA_RUNTIME_PERMANENT', message, options)
+    this.name = 'PermanentError'
+  }
+}
