@@ -1,0 +1,54 @@
+/**
+ * How much of a partition may be open before its fetching stops, in records and in bytes, with room between stop and go
+ * so that a partition at the border does not flutter.
+ */
+
+export interface BudgetLimits {
+  readonly maxRecords: number
+  readonly maxBytes: number
+}
+
+export class Budget {
+  readonly #limits: BudgetLimits
+  #records = 0
+  #bytes = 0
+  #stopped = false
+
+  constructor(limits: BudgetLimits) {
+    this.#limits = limits
+  }
+
+  take(bytes: number): void {
+    this.#records++
+    this.#bytes += bytes
+  }
+
+  give(bytes: number): void {
+    this.#records--
+    this.#bytes -= bytes
+  }
+
+  /** Should fetching stop or go on? Null: as it is. Ask after each change that matters. */
+  change(): 'stop' | 'go' | null {
+    if (!this.#stopped) {
+      if (this.#records < this.#limits.maxRecords && this.#bytes < this.#limits.maxBytes) return null
+      this.#stopped = true
+      return 'stop'
+    }
+    if (this.#records > this.#limits.maxRecords / 2 || this.#bytes > this.#limits.maxBytes / 2) return null
+    this.#stopped = false
+    return 'go'
+  }
+
+  get stopped(): boolean {
+    return this.#stopped
+  }
+
+  get records(): number {
+    return this.#records
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+}

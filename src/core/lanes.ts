@@ -1,0 +1,205 @@
+/**
+ * One lane per busy key of a partition.
+ *
+ * A lane is a queue of records with the same key. Only its head may run; the others wait behind it and hold no slot. A
+ * key without open records has no lane, so memory follows the open records and not the keys ever seen. A record without
+ * a key is a lane of its own.
+ *
+ * Which partition's lane runs next, and how many run at once, is the service loop's business: it takes heads from
+ * `next()` while it has slots.
+ *
+ *                 offer (key idle)                 next()                 settle()
+ *   (no lane) ───────────────────────► ready ─────────────────► running ─────────────► next head ready, or no lane
+ *                                        ▲                         │
+ *                 wake()                 │                         │ park()
+ *                 └──────────────── waiting ◄──────────────────────┘
+ *
+ * A held key (behind a dead letter) will be a lane whose followers are ended by `heldInDlq` instead of becoming ready:
+ * `settle` is the place.
+ */
+import type { OpenCounts } from './ledger.ts'
+
+type LaneState = 'ready' | 'running' | 'waiting'
+
+interface Lane {
+  readonly key: string | null
+  state: LaneState
+  head: LaneEntry
+  /** Followers, in order. */
+  first: LaneEntry | null
+  last: LaneEntry | null
+  followers: number
+}
+
+/** A record in a lane. The links belong to the lanes; subclasses add what they need to know about the record. */
+export class LaneEntry {
+  /** @internal */
+  lane: Lane | null = null
+  /** @internal The next one of the lane's followers, or of the ready queue when head. */
+  link: LaneEntry | null = null
+}
+
+export class Lanes<E extends LaneEntry> {
+  readonly #byKey = new Map<string, Lane>()
+  /** Heads that may start, oldest first; linked through `link`. */
+  #readyFirst: LaneEntry | null = null
+  #readyLast: LaneEntry | null = null
+  #running = 0
+  #ready = 0
+  #waiting = 0
+  /** Behind a ready or running head. */
+  #behind = 0
+  /** Behind a waiting head. */
+  #parked = 0
+  readonly #waitingHeads = new Set<LaneEntry>()
+  readonly #runningHeads = new Set<LaneEntry>()
+
+  /** Puts a record in its lane. */
+  offer(key: string | null, entry: E): void {
+    const lane = key === null ? undefined : this.#byKey.get(key)
+    if (lane === undefined) {
+      const made: Lane = { key, state: 'ready', head: entry, first: null, last: null, followers: 0 }
+      entry.lane = made
+      if (key !== null) this.#byKey.set(key, made)
+      this.#pushReady(entry)
+      return
+    }
+    entry.lane = lane
+    entry.link = null
+    if (lane.last === null) lane.first = entry
+    else lane.last.link = entry
+    lane.last = entry
+    lane.followers++
+    if (lane.state === 'waiting') this.#parked++
+    else this.#behind++
+  }
+
+  /** Takes the oldest head that may start; it counts as running from now on. */
+  next(): E | undefined {
+    const entry = this.#readyFirst
+    if (entry === null) return undefined
+    this.#readyFirst = entry.link
+    if (this.#readyFirst === null) this.#readyLast = null
+    entry.link = null
+    this.#ready--
+    entry.lane!.state = 'running'
+    this.#running++
+    this.#runningHeads.add(entry)
+    return entry as E
+  }
+
+  /** The running head has ended: its first follower may start. */
+  settle(entry: E): void {
+    const lane = this.#expect(entry, 'running')
+    this.#running--
+    this.#runningHeads.delete(entry)
+    entry.lane = null
+    const head = lane.first
+    if (head === null) {
+      if (lane.key !== null) this.#byKey.delete(lane.key)
+      return
+    }
+    lane.first = head.link
+    if (lane.first === null) lane.last = null
+    lane.followers--
+    this.#behind--
+    lane.head = head
+    lane.state = 'ready'
+    this.#pushReady(head)
+  }
+
+  /** The running head failed and waits: it gives its slot back, its followers wait with it. */
+  park(entry: E): void {
+    const lane = this.#expect(entry, 'running')
+    this.#running--
+    this.#runningHeads.delete(entry)
+    this.#waiting++
+    this.#waitingHeads.add(entry)
+    this.#behind -= lane.followers
+    this.#parked += lane.followers
+    lane.state = 'waiting'
+  }
+
+  /** The wait is over: the head may start again. */
+  wake(entry: E): void {
+    const lane = this.#expect(entry, 'waiting')
+    this.#waiting--
+    this.#waitingHeads.delete(entry)
+    this.#parked -= lane.followers
+    this.#behind += lane.followers
+    lane.state = 'ready'
+    this.#pushReady(entry)
+  }
+
+  /** Forgets everything, running ones too, and says how many there were. Nothing taken before may be settled after. */
+  clear(): number {
+    const open = this.open
+    this.#byKey.clear()
+    this.#waitingHeads.clear()
+    this.#runningHeads.clear()
+    this.#readyFirst = null
+    this.#readyLast = null
+    this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = 0
+    return open
+  }
+
+  /** May something start? */
+  get hasReady(): boolean {
+    return this.#readyFirst !== null
+  }
+
+  get running(): number {
+    return this.#running
+  }
+
+  /** Heads that wait for their retry. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Records that stand still in place: waiting ones and those behind them. */
+  get standing(): number {
+    return this.#waiting + this.#parked
+  }
+
+  get open(): number {
+    return this.#running + this.#ready + this.#waiting + this.#behind + this.#parked
+  }
+
+  counts(): OpenCounts {
+    return {
+      running: this.#running,
+      queued: this.#ready + this.#behind,
+      waiting: this.#waiting,
+      parked: this.#parked,
+    }
+  }
+
+  /** Those that wait, for waking them early, cancelling them, or showing them. */
+  waitingEntries(): Iterable<E> {
+    return this.#waitingHeads as Iterable<LaneEntry> as Iterable<E>
+  }
+
+  /** Those that run, for aborting them. */
+  runningEntries(): Iterable<E> {
+    return this.#runningHeads as Iterable<LaneEntry> as Iterable<E>
+  }
+
+  #pushReady(entry: LaneEntry): void {
+    entry.link = null
+    if (this.#readyLast === null) this.#readyFirst = entry
+    else this.#readyLast.link = entry
+    this.#readyLast = entry
+    this.#ready++
+  }
+
+  #expect(entry: LaneEntry, state: LaneState): Lane {
+    const lane = entry.lane
+    if (lane === null || lane.head !== entry || lane.state !== state) {
+      throw new Error(
+        `lane entry is ${lane === null ? 'in no lane' : lane.head === entry ? lane.state : 'no head'}, expected ${state}`,
+      )
+    }
+    return lane
+  }
+}
