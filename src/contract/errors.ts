@@ -188,16 +188,33 @@ export class OttlaError extends Error {
   }
 
   static override [Symbol.hasInstance](value: unknown): boolean {
-    if (typeof value !== 'object' || value === null || !(brand in value)) return false
-    // `x instanceof PermanentError` must still tell subclasses apart.
-    return this === OttlaError || Object.prototype.isPrototypeOf.call(this.prototype, value)
+    // biome-ignore lint/complexity/noThisInStatic: the class that was asked, which may be a subclass
+    return isBranded(value, this, { owner: OttlaError, mark: brand })
   }
 }
+
+/** A class that owns a brand is met by the brand alone; subclasses of it by their prototype. */
+function isBranded(value: unknown, asked: Asked, { owner, mark }: { owner: Asked; mark: symbol }): boolean {
+  if (typeof value !== 'object' || value === null || !(mark in value)) return false
+  return asked === owner || Object.prototype.isPrototypeOf.call(asked.prototype, value)
+}
+
+interface Asked {
+  readonly prototype: object
+}
+
+const permanentBrand = Symbol.for('ottla.error.permanent')
 
 /** Thrown by a handler to say: repeating this is pointless. The record is dead-lettered at once. */
 export class PermanentError extends OttlaError {
   constructor(message: string, options: OttlaErrorOptions = {}) {
     super('OTTLA_RUNTIME_PERMANENT', message, options)
     this.name = 'PermanentError'
+    Object.defineProperty(this, permanentBrand, { value: true })
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: the class that was asked, which may be a subclass
+    return isBranded(value, this, { owner: PermanentError, mark: permanentBrand })
   }
 }

@@ -1,0 +1,373 @@
+/**
+ * The envelope of an event: CloudEvents 1.0 in binary mode over record headers, structured mode read too.
+ *
+ * The grammar is strict. A repeated header's last value counts; a bad value counts as absent, and `badHeaders` counts
+ * it. What is written by others is never trusted to be short, ASCII or sane.
+ */
+import { recordUrn } from './id.ts'
+import { decodeUtf8, encodeUtf8, sameBytes, showUtf8 } from './text.ts'
+
+/** One header. Keys repeat; the last one wins where ottla reads. */
+export interface Header {
+  readonly key: string
+  readonly value: Uint8Array | null
+}
+
+/** A record as it came from a log, in pieces. */
+export interface RecordView {
+  /** Changes when a topic is deleted and made again. */
+  readonly topicId: string
+  readonly partition: number
+  readonly position: number
+  readonly timestampMs: number
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers: readonly Header[]
+}
+
+/** Longest `ce_id`, `ce_type`, `ce_source` and `ottla-*` value, in bytes. */
+export const maxAttributeBytes = 256
+/** Most `ottla-*` headers that are read or written on one record. */
+export const maxOwnHeaders = 16
+const maxStateBytes = 512
+
+/** Attributes of an event as they were found: absent ones are null. */
+export interface Attributes {
+  readonly id: string | null
+  readonly source: string | null
+  readonly type: string | null
+  readonly timeMs: number | null
+  readonly traceparent: string | null
+  readonly tracestate: string | null
+}
+
+/** The content type of structured mode. */
+const structured = 'application/cloudevents'
+
+/**
+ * What is known of a record before its payload is looked at. Everything that most handlers never ask for is read when
+ * it is asked for.
+ */
+export class Envelope {
+  readonly record: RecordView
+  /** `ce_id`, or `urn:kafka:<topic id>:<partition>:<offset>` of a record without one. */
+  readonly id: string
+  /** `ce_source`, or `urn:kafka:<topic id>` of a record without one. */
+  readonly source: string
+  /** `ce_type`, null on a record without an envelope. */
+  readonly type: string | null
+  /** `ce_time`, else the record's timestamp; milliseconds since the epoch. Orders nothing. */
+  readonly timeMs: number
+  readonly traceparent: string | null
+  readonly tracestate: string | null
+  /** Did both `ce_id` and `ce_source` stand in the record? Copies of one where they did not need them added. */
+  readonly identified: boolean
+  /** Header values that counted as absent. */
+  readonly badHeaders: number
+
+  constructor(record: RecordView, attributes: Attributes, badHeaders: number) {
+    this.record = record
+    this.identified = attributes.id !== null && attributes.source !== null
+    this.id = attributes.id ?? recordUrn(record.topicId, record.partition, record.position)
+    this.source = attributes.source ?? `urn:kafka:${record.topicId}`
+    this.type = attributes.type
+    this.timeMs = attributes.timeMs ?? record.timestampMs
+    this.traceparent = attributes.traceparent
+    this.tracestate = attributes.tracestate
+    this.badHeaders = badHeaders
+  }
+
+  /** The key as text, for showing: bytes that are no UTF-8 become U+FFFD. */
+  get keyText(): string | null {
+    const { key } = this.record
+    return key === null ? null : showUtf8(key)
+  }
+
+  /** All headers as text, the last of repeated ones; null values left out. */
+  get headers(): Readonly<Record<string, string>> {
+    const texts: Record<string, string> = Object.create(null)
+    for (const { key, value } of this.record.headers) {
+      if (value === null) delete texts[key]
+      else texts[key] = showUtf8(value)
+    }
+    return texts
+  }
+}
+
+/** Headers that give a copy of this record the identity of the original: none when it carries its own. */
+export function identityHeaders(envelope: Envelope): readonly Header[] {
+  if (envelope.identified) return []
+  return [header('ce_id', envelope.id), header('ce_source', envelope.source)]
+}
+
+/** What a record's headers say: its envelope, and how its value is to be read. */
+export interface ReadHeaders {
+  readonly envelope: Envelope
+  /** Lower case, without parameters; null when absent. */
+  readonly contentType: string | null
+  /** Is the value an envelope in JSON around the payload? Then `readStructured` goes on. */
+  readonly structured: boolean
+}
+
+/** Turns bytes of `ce_type` into its text; a topic's table does it without decoding. */
+export type TypeReader = (bytes: Uint8Array) => string | null
+
+const versionBytes = encodeUtf8('1.0')
+const jsonBytes = encodeUtf8('application/json')
+
+/** Reads the headers of a record. Never throws. */
+export function readHeaders(record: RecordView, knownType: TypeReader): ReadHeaders {
+  let specversion: Uint8Array | null = null
+  let id: Uint8Array | null = null
+  let source: Uint8Array | null = null
+  let type: Uint8Array | null = null
+  let time: Uint8Array | null = null
+  let content: Uint8Array | null = null
+  let traceparent: Uint8Array | null = null
+  let tracestate: Uint8Array | null = null
+  const { headers } = record
+  for (let i = 0; i < headers.length; i++) {
+    const { key, value } = headers[i]!
+    switch (key) {
+      case 'ce_specversion':
+        specversion = value
+        break
+      case 'ce_id':
+        id = value
+        break
+      case 'ce_source':
+        source = value
+        break
+      case 'ce_type':
+        type = value
+        break
+      case 'ce_time':
+        time = value
+        break
+      case 'content-type':
+        content = value
+        break
+      case 'traceparent':
+        traceparent = value
+        break
+      case 'tracestate':
+        tracestate = value
+        break
+      default:
+        break
+    }
+  }
+  let bad = 0
+  const read = <T>(bytes: Uint8Array | null, reader: (bytes: Uint8Array) => T | null): T | null => {
+    if (bytes === null) return null
+    const value = reader(bytes)
+    if (value === null) bad++
+    return value
+  }
+  // A type only means something in an envelope of a version that we know.
+  const enveloped = read(specversion, (bytes) => (sameBytes(bytes, versionBytes) ? true : null)) === true
+  const attributes: Attributes = {
+    id: read(id, attributeText),
+    source: read(source, attributeText),
+    type: enveloped ? read(type, (bytes) => knownType(bytes) ?? attributeText(bytes)) : null,
+    timeMs: read(time, rfc3339Ms),
+    traceparent: read(traceparent, traceparentText),
+    tracestate: read(tracestate, tracestateText),
+  }
+  const contentType = read(content, contentTypeText)
+  return {
+    envelope: new Envelope(record, attributes, bad),
+    contentType,
+    structured: contentType?.startsWith(structured) ?? false,
+  }
+}
+
+/** An envelope that was the value of its record, and what it holds. */
+export interface Structured {
+  readonly envelope: Envelope
+  readonly contentType: string | null
+  /** The payload: JSON that is already parsed, or bytes. */
+  readonly data: { readonly parsed: unknown } | { readonly bytes: Uint8Array } | null
+}
+
+/** Reads an envelope of structured mode from parsed JSON; null when it is none. Headers are what is left of it. */
+export function readStructured(value: unknown, outer: Envelope): Structured | null {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null
+  const event = value as Readonly<Record<string, unknown>>
+  let bad = outer.badHeaders
+  const read = <T>(name: string, reader: (bytes: Uint8Array) => T | null): T | null => {
+    const member = Object.hasOwn(event, name) ? event[name] : undefined
+    if (member === undefined || member === null) return null
+    const result = typeof member === 'string' ? reader(encodeUtf8(member)) : null
+    if (result === null) bad++
+    return result
+  }
+  if (event['specversion'] !== '1.0') return null
+  const attributes: Attributes = {
+    id: read('id', attributeText),
+    source: read('source', attributeText),
+    type: read('type', attributeText),
+    timeMs: read('time', rfc3339Ms),
+    traceparent: read('traceparent', traceparentText) ?? outer.traceparent,
+    tracestate: read('tracestate', tracestateText) ?? outer.tracestate,
+  }
+  const contentType = read('datacontenttype', contentTypeText)
+  let data: Structured['data'] = null
+  if (Object.hasOwn(event, 'data_base64')) {
+    const bytes = typeof event['data_base64'] === 'string' ? fromBase64(event['data_base64']) : null
+    if (bytes === null) return null
+    data = { bytes }
+  } else if (Object.hasOwn(event, 'data')) {
+    data = { parsed: event['data'] }
+  }
+  return { envelope: new Envelope(outer.record, attributes, bad), contentType, data }
+}
+
+// ── grammar: each reader answers null for what it refuses ──
+
+/** 1 to 256 bytes of UTF-8 without control characters. */
+function attributeText(bytes: Uint8Array): string | null {
+  if (bytes.length === 0 || bytes.length > maxAttributeBytes) return null
+  for (let i = 0; i < bytes.length; i++) if (bytes[i]! < 0x20 || bytes[i] === 0x7f) return null
+  return decodeUtf8(bytes)
+}
+
+function contentTypeText(bytes: Uint8Array): string | null {
+  if (sameBytes(bytes, jsonBytes)) return 'application/json'
+  const text = attributeText(bytes)
+  if (text === null) return null
+  const essence = (text.split(';', 1)[0] as string).trim().toLowerCase()
+  return /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/.test(essence) ? essence : null
+}
+
+const traceparentForm = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$/
+const zeros = /^0+$/
+
+function traceparentText(bytes: Uint8Array): string | null {
+  const text = attributeText(bytes)
+  const match = text === null ? null : traceparentForm.exec(text)
+  if (text === null || match === null) return null
+  const [, version, trace, parent, rest] = match as unknown as [string, string, string, string, string | undefined]
+  if (version === 'ff' || zeros.test(trace) || zeros.test(parent)) return null
+  // Version 00 ends after the flags; later ones may go on.
+  return version === '00' && rest !== undefined ? null : text
+}
+
+function tracestateText(bytes: Uint8Array): string | null {
+  if (bytes.length === 0 || bytes.length > maxStateBytes) return null
+  for (let i = 0; i < bytes.length; i++) if (bytes[i]! < 0x20 || bytes[i]! > 0x7e) return null
+  return decodeUtf8(bytes)
+}
+
+const rfc3339 = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d{2}):(\d{2}))$/
+
+/** Milliseconds since the epoch of an RFC 3339 time. */
+function rfc3339Ms(bytes: Uint8Array): number | null {
+  if (bytes.length < 20 || bytes.length > 35) return null
+  const match = rfc3339.exec(decodeUtf8(bytes) ?? '')
+  if (match === null) return null
+  const [, year, month, day, hour, minute, second, fraction = '', sign, offsetHour = '0', offsetMinute = '0'] = match
+  const [y, mo, d, h, mi, s] = [year, month, day, hour, minute, second].map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ]
+  if (mo < 1 || mo > 12 || d < 1 || d > daysIn(y, mo) || h > 23 || mi > 59 || s > 60) return null
+  if (Number(offsetHour) > 23 || Number(offsetMinute) > 59) return null
+  const ms = fraction === '' ? 0 : Number(fraction.padEnd(3, '0').slice(0, 3))
+  const offsetMs = (Number(offsetHour) * 60 + Number(offsetMinute)) * 60_000 * (sign === '-' ? -1 : 1)
+  const date = new Date(0)
+  date.setUTCFullYear(y, mo - 1, d)
+  date.setUTCHours(h, mi, s, ms)
+  return date.getTime() - offsetMs
+}
+
+function daysIn(year: number, month: number): number {
+  if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28
+  return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31
+}
+
+function fromBase64(text: string): Uint8Array | null {
+  try {
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0))
+  } catch {
+    // Its only reason to throw: the text is no base64.
+    return null
+  }
+}
+
+// ── writing ──
+
+/** A header with a text. */
+export function header(key: string, text: string): Header {
+  return { key, value: encodeUtf8(text) }
+}
+
+/** May this text be a `ce_id`, `ce_source` or `ce_type`? 1 to 256 bytes, well-formed, no control characters. */
+export function isAttribute(text: string): boolean {
+  return text.isWellFormed() && attributeText(encodeUtf8(text)) !== null
+}
+
+// ── our own headers ──
+
+/** The words that stand behind `ottla-`. */
+export type OwnHeader = 'origin' | 'attempts' | 'failed-at' | 'error' | 'redrives' | 'edited' | 'sig'
+
+const ownWord = /^ottla-[a-z]+(?:-[a-z]+)*$/
+
+/** A header of ours; a text beyond 256 bytes is cut at a character. */
+export function ownHeader(word: OwnHeader, text: string): Header {
+  let value = encodeUtf8(text.toWellFormed())
+  if (value.length > maxAttributeBytes) {
+    let end = maxAttributeBytes
+    while ((value[end]! & 0xc0) === 0x80) end--
+    value = value.subarray(0, end)
+  }
+  return { key: `ottla-${word}`, value }
+}
+
+/** Reads our own headers: at most 16, each of at most 256 bytes; others count as bad. */
+export function readOwnHeaders(headers: readonly Header[]): {
+  readonly values: ReadonlyMap<string, string>
+  readonly bad: number
+} {
+  const values = new Map<string, string>()
+  let bad = 0
+  for (const { key, value } of headers) {
+    if (!key.startsWith('ottla-')) continue
+    const text = value === null || !ownWord.test(key) ? null : attributeText(value)
+    const word = key.slice('ottla-'.length)
+    // The last one counts, so a bad one also removes what stood before it.
+    values.delete(word)
+    if (text === null || values.size === maxOwnHeaders) bad++
+    else values.set(word, text)
+  }
+  return { values, bad }
+}
+
+/** Where a record was first stored: `<topic>/<topic id>/<partition>/<offset>`. */
+export interface Origin {
+  readonly topic: string
+  readonly topicId: string
+  readonly partition: number
+  readonly position: number
+}
+
+/** The text of `ottla-origin`. */
+export function originText(origin: Origin): string {
+  return `${origin.topic}/${origin.topicId}/${origin.partition}/${origin.position}`
+}
+
+const originForm = /^([A-Za-z0-9._-]{1,249})\/([A-Za-z0-9_-]{1,64})\/(\d{1,10})\/(\d{1,16})$/
+
+/** Reads `ottla-origin`; null when it is none. */
+export function readOrigin(text: string): Origin | null {
+  const match = originForm.exec(text)
+  if (match === null) return null
+  const [, topic, topicId, partition, position] = match as unknown as [string, string, string, string, string]
+  const origin = { topic, topicId, partition: Number(partition), position: Number(position) }
+  return Number.isSafeInteger(origin.position) && origin.partition <= 0x7fffffff ? origin : null
+}

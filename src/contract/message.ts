@@ -1,0 +1,323 @@
+/**
+ * Messages to records and records to messages: the two ways through the contract, written for the hot path. A type is
+ * matched as bytes against the topic's table, JSON is parsed once, and nobody's payload is parsed for nothing.
+ */
+import type { Codec } from './codec.ts'
+import {
+  type Envelope,
+  type Header,
+  header,
+  isAttribute,
+  type RecordView,
+  readHeaders,
+  readStructured,
+  type TypeReader,
+} from './envelope.ts'
+import { OttlaError } from './errors.ts'
+import { type AnyEvent, eventInternals, eventOf, keyText, type Message } from './event.ts'
+import { latestOf, parse } from './schema.ts'
+import { decodeUtf8, encodeUtf8, sameBytes } from './text.ts'
+import { type AnyTopic, topicInternals, topicOf } from './topic.ts'
+
+// ── out ──
+
+/** What a message gets on its way out. */
+export interface EncodeOptions {
+  /** `ce_id`. */
+  readonly id: string
+  /** `ce_source`: the name of the service, or of the app for what is published outside one. */
+  readonly source: string
+  /** `ce_time` and the record's timestamp, milliseconds since the epoch. */
+  readonly timeMs: number
+  readonly traceparent?: string
+  readonly tracestate?: string
+  /** Ours, beside the envelope's. */
+  readonly headers?: readonly Header[]
+}
+
+/** A message as bytes. */
+export interface EncodedMessage {
+  readonly topic: string
+  /** The transport chooses: murmur2 of the key over the partitions. */
+  readonly partition: null
+  /** The number of partitions that the contract declares; null leaves it to the broker. */
+  readonly partitions: number | null
+  readonly key: Uint8Array | null
+  readonly value: Uint8Array | null
+  readonly headers: readonly Header[]
+  readonly timestampMs: number
+  readonly id: string
+  /** `ce_type`. */
+  readonly type: string
+  readonly source: string
+}
+
+const specversion = header('ce_specversion', '1.0')
+const eventHeaders = new WeakMap<AnyEvent, { readonly type: Header; readonly content: Header }>()
+const sourceHeaders = new Map<string, Header>()
+let timeHeader = { timeMs: Number.NaN, header: specversion }
+
+function headersOf(event: AnyEvent, codec: Codec): { readonly type: Header; readonly content: Header } {
+  let found = eventHeaders.get(event)
+  if (found === undefined) {
+    const { ceType } = eventInternals(event)
+    found = { type: header('ce_type', ceType), content: header('content-type', codec.contentType) }
+    eventHeaders.set(event, found)
+  }
+  return found
+}
+
+function sourceHeader(source: string): Header {
+  let found = sourceHeaders.get(source)
+  if (found === undefined) {
+    if (!isAttribute(source)) {
+      throw new OttlaError('OTTLA_CONTRACT_DEFINITION', 'A source has 1 to 256 bytes and no control characters')
+    }
+    found = header('ce_source', source)
+    if (sourceHeaders.size < 1000) sourceHeaders.set(source, found)
+  }
+  return found
+}
+
+function timeHeaderOf(timeMs: number): Header {
+  if (timeHeader.timeMs !== timeMs) {
+    timeHeader = { timeMs, header: header('ce_time', new Date(timeMs).toISOString()) }
+  }
+  return timeHeader.header
+}
+
+/**
+ * The event that a message is of. One built by calling an event knows it; one written out by hand is looked up in
+ * `topics` and checked. Throws OTTLA_CONTRACT_DEFINITION when nobody knows it, OTTLA_CONTRACT_INVALID when it does not fit.
+ */
+export function resolveEvent(message: Message, topics?: ReadonlyMap<string, AnyTopic>): AnyEvent {
+  const built = eventOf(message)
+  if (built !== undefined) return built
+  const what = `${message?.topic}.${message?.type}`
+  const topic = topics?.get(message?.topic)
+  const event = topic === undefined ? undefined : topicInternals(topic).byName.get(message.type)
+  if (event === undefined) {
+    throw new OttlaError(
+      'OTTLA_CONTRACT_DEFINITION',
+      `The message ${what} was not built by an event of a topic. Call the event: Topic.Event({ … })`,
+    )
+  }
+  parse(latestOf(event.schema), message.data, what)
+  const key = keyText(eventInternals(event).keyOf(message.data), what)
+  if (key !== message.key) {
+    throw new OttlaError('OTTLA_CONTRACT_INVALID', `The key of the message ${what} is not the one its payload gives`, {
+      details: {
+        event: what,
+        issues: [{ field: 'key', expected: 'the key that the contract takes from the payload' }],
+      },
+    })
+  }
+  return event
+}
+
+/**
+ * A message as a record, in binary mode. Throws OTTLA_CONTRACT_DEFINITION for a message of no known event or an id or
+ * source that breaks the grammar, OTTLA_CONTRACT_CODEC for a payload that the codec cannot write.
+ */
+export function encodeMessage(
+  message: Message,
+  options: EncodeOptions,
+  topics?: ReadonlyMap<string, AnyTopic>,
+): EncodedMessage {
+  const event = resolveEvent(message, topics)
+  const topic = topicOf(event)
+  const { codec } = topicInternals(topic)
+  const { ceType, tombstone } = eventInternals(event)
+  const { id, source, timeMs } = options
+  if (!isAttribute(id)) {
+    throw new OttlaError('OTTLA_CONTRACT_DEFINITION', 'An id has 1 to 256 bytes and no control characters')
+  }
+  const constant = headersOf(event, codec)
+  const key = message.key === null ? null : encodeUtf8(message.key)
+  const headers: Header[] = [
+    specversion,
+    { key: 'ce_id', value: encodeUtf8(id) },
+    constant.type,
+    sourceHeader(source),
+    timeHeaderOf(timeMs),
+  ]
+  if (key !== null) headers.push({ key: 'ce_subject', value: key })
+  if (!tombstone) headers.push(constant.content)
+  if (options.traceparent !== undefined) headers.push(header('traceparent', options.traceparent))
+  if (options.tracestate !== undefined) headers.push(header('tracestate', options.tracestate))
+  if (options.headers !== undefined) headers.push(...options.headers)
+  return {
+    topic: topic.name,
+    partition: null,
+    partitions: topic.partitions,
+    key,
+    value: tombstone ? null : codec.encode(message.data),
+    headers,
+    timestampMs: timeMs,
+    id,
+    type: ceType,
+    source,
+  }
+}
+
+// ── in ──
+
+/**
+ * What a record turned out to be.
+ *
+ * `event`: the payload is the schema's output. `unknownType`: its `ce_type` is none of the topic's, or it has none and
+ * the topic declares no bare event. `noHandler`: the service does not handle it, so its payload was not looked at;
+ * `event` is null for a null value on a topic without a tombstone. `unprepared`: the codec needs `schemaId` first.
+ * `invalid`: these bytes will never be this event.
+ */
+export type Decoded =
+  | { readonly kind: 'event'; readonly event: AnyEvent; readonly payload: unknown; readonly envelope: Envelope }
+  | { readonly kind: 'unknownType'; readonly type: string | null; readonly envelope: Envelope }
+  | { readonly kind: 'noHandler'; readonly event: AnyEvent | null; readonly envelope: Envelope }
+  | {
+      readonly kind: 'unprepared'
+      readonly event: AnyEvent
+      readonly schemaId: string
+      readonly codec: Codec
+      readonly envelope: Envelope
+    }
+  | {
+      readonly kind: 'invalid'
+      readonly event: AnyEvent | null
+      readonly error: OttlaError
+      readonly envelope: Envelope
+    }
+
+/** The names of the events that a service handles; its handler map is one. */
+export interface HandledNames {
+  has(event: string): boolean
+}
+
+const typeReaders = new WeakMap<AnyTopic, TypeReader>()
+
+function typeReader(topic: AnyTopic): TypeReader {
+  let reader = typeReaders.get(topic)
+  if (reader === undefined) {
+    const { types } = topicInternals(topic)
+    reader = (bytes) => {
+      for (let i = 0; i < types.length; i++) if (sameBytes(types[i]!.bytes, bytes)) return types[i]!.ceType
+      return null
+    }
+    typeReaders.set(topic, reader)
+  }
+  return reader
+}
+
+/** Reads a record of a topic for a service that handles some of its events. Never throws on account of the bytes. */
+export function decodeRecord(topic: AnyTopic, record: RecordView, handled: HandledNames): Decoded {
+  const inner = topicInternals(topic)
+  const { envelope, contentType, structured } = readHeaders(record, typeReader(topic))
+  const { value } = record
+  if (value === null) return decodeTombstone(inner.tombstone, envelope, handled)
+  if (structured) return decodeStructured(topic, envelope, handled)
+  const event = eventOfType(topic, envelope.type)
+  if (event === null) return { kind: 'unknownType', type: envelope.type, envelope }
+  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
+  return decodeValue(event, inner.codec, { envelope, contentType, value })
+}
+
+function eventOfType(topic: AnyTopic, type: string | null): AnyEvent | null {
+  const { types, bare } = topicInternals(topic)
+  if (type === null) return bare
+  for (let i = 0; i < types.length; i++) if (types[i]!.ceType === type) return types[i]!.event
+  return null
+}
+
+function decodeTombstone(event: AnyEvent | null, envelope: Envelope, handled: HandledNames): Decoded {
+  if (event === null || !handled.has(event.name)) return { kind: 'noHandler', event, envelope }
+  const { key } = envelope.record
+  const text = key === null ? null : decodeUtf8(key)
+  if (text === null) {
+    const why = key === null ? 'it has no key' : 'its key is no valid UTF-8'
+    const error = new OttlaError(
+      'OTTLA_CONTRACT_CODEC',
+      `The null value cannot be ${event.topic}.${event.name}: ${why}`,
+    )
+    return { kind: 'invalid', event, error, envelope }
+  }
+  return decodePayload(event, text, envelope)
+}
+
+interface EncodedValue {
+  readonly envelope: Envelope
+  readonly contentType: string | null
+  readonly value: Uint8Array
+}
+
+function decodeValue(event: AnyEvent, codec: Codec, { envelope, contentType, value }: EncodedValue): Decoded {
+  if (eventInternals(event).tombstone) {
+    const error = new OttlaError(
+      'OTTLA_CONTRACT_CODEC',
+      `${event.topic}.${event.name} is a tombstone, but it has a value`,
+    )
+    return { kind: 'invalid', event, error, envelope }
+  }
+  if (contentType !== null && !codec.accepts(contentType)) {
+    const error = new OttlaError(
+      'OTTLA_CONTRACT_CODEC',
+      `The value is ${contentType}; ${codec.contentType} is expected`,
+    )
+    return { kind: 'invalid', event, error, envelope }
+  }
+  let data: unknown
+  try {
+    const schemaId = codec.missing(value)
+    if (schemaId !== null) return { kind: 'unprepared', event, schemaId, codec, envelope }
+    data = codec.decode(value)
+  } catch (error) {
+    return { kind: 'invalid', event, error: asCodecError(error), envelope }
+  }
+  return decodePayload(event, data, envelope)
+}
+
+function decodeStructured(topic: AnyTopic, outer: Envelope, handled: HandledNames): Decoded {
+  const inner = topicInternals(topic)
+  const text = decodeUtf8(outer.record.value ?? new Uint8Array())
+  const found = text === null ? null : readStructured(parsedOrNull(text), outer)
+  if (found === null) {
+    const error = new OttlaError('OTTLA_CONTRACT_CODEC', 'The value is no CloudEvents envelope in JSON')
+    return { kind: 'invalid', event: null, error, envelope: outer }
+  }
+  const { envelope, contentType, data } = found
+  const event = eventOfType(topic, envelope.type)
+  if (event === null) return { kind: 'unknownType', type: envelope.type, envelope }
+  if (data === null) return decodeTombstoneOf(event, envelope, handled)
+  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
+  if ('bytes' in data) return decodeValue(event, inner.codec, { envelope, contentType, value: data.bytes })
+  return decodePayload(event, data.parsed, envelope)
+}
+
+/** An envelope without data: the tombstone when its type is that, else a payload that is missing. */
+function decodeTombstoneOf(event: AnyEvent, envelope: Envelope, handled: HandledNames): Decoded {
+  if (eventInternals(event).tombstone) return decodeTombstone(event, envelope, handled)
+  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
+  const error = new OttlaError('OTTLA_CONTRACT_CODEC', `The envelope of ${event.topic}.${event.name} holds no data`)
+  return { kind: 'invalid', event, error, envelope }
+}
+
+function parsedOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The parser's message would quote the payload; the caller says what is wrong.
+    return null
+  }
+}
+
+function decodePayload(event: AnyEvent, data: unknown, envelope: Envelope): Decoded {
+  try {
+    return { kind: 'event', event, payload: parse(event.schema, data, `${event.topic}.${event.name}`), envelope }
+  } catch (error) {
+    return { kind: 'invalid', event, error: error as OttlaError, envelope }
+  }
+}
+
+function asCodecError(error: unknown): OttlaError {
+  if (error instanceof OttlaError) return error
+  return new OttlaError('OTTLA_CONTRACT_CODEC', 'The codec failed on these bytes', { cause: error })
+}

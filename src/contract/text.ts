@@ -1,0 +1,47 @@
+/** Text and bytes: UTF-8 both ways, strict, with a short way for the short ASCII of headers and ids. */
+const encoder = new TextEncoder()
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const lenient = new TextDecoder('utf-8', { ignoreBOM: true })
+
+/** Up to this many bytes a loop beats the decoder's call. */
+const shortBytes = 64
+
+/** UTF-8 of a text. */
+export function encodeUtf8(text: string): Uint8Array {
+  return encoder.encode(text)
+}
+
+/** The text of UTF-8 bytes, or null when they are none. */
+export function decodeUtf8(bytes: Uint8Array): string | null {
+  if (bytes.length <= shortBytes) {
+    const text = shortAscii(bytes)
+    if (text !== null) return text
+  }
+  try {
+    return strict.decode(bytes)
+  } catch {
+    return null
+  }
+}
+
+/** For showing: what is no UTF-8 becomes U+FFFD. */
+export function showUtf8(bytes: Uint8Array): string {
+  return lenient.decode(bytes)
+}
+
+function shortAscii(bytes: Uint8Array): string | null {
+  let text = ''
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i]!
+    if (byte > 0x7f) return null
+    text += String.fromCharCode(byte)
+  }
+  return text
+}
+
+/** Are these the same bytes? */
+export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
