@@ -55,6 +55,11 @@ export const errorTable = {
   ),
   OTTLA_KAFKA_BROKER: row(false, false, 'The broker refused; `kafka.name` says why.'),
   OTTLA_KAFKA_CLOSED: row(false, true, 'The client was closed; make a new one.'),
+  OTTLA_KAFKA_COMPRESSION: row(
+    false,
+    false,
+    'A batch is compressed in a way no codec was handed in for; add it to `compression`.',
+  ),
   OTTLA_KAFKA_CONNECTION: row(
     true,
     false,
@@ -64,6 +69,11 @@ export const errorTable = {
     false,
     false,
     'A stored batch fails its CRC: the disk or the network damaged it. The partition is stopped.',
+  ),
+  OTTLA_KAFKA_MESSAGE_FORMAT: row(
+    false,
+    false,
+    'The batch was written in a format from before Kafka 0.11; copy the topic with a newer client.',
   ),
   OTTLA_KAFKA_OFFSET_OUT_OF_RANGE: row(
     false,

@@ -1,0 +1,564 @@
+/**
+ * Record batches, format 2: built record by record into one buffer, read lazily out of another.
+ *
+ * A batch is a header of 61 bytes and its records, compressed as a whole or not at all:
+ *
+ *      0 baseOffset int64        17 crc uint32, of all from 21     43 producerId int64
+ *      8 batchLength int32       21 attributes int16               51 producerEpoch int16
+ *     12 leaderEpoch int32       23 lastOffsetDelta int32          53 baseSequence int32
+ *     16 magic int8              27 baseTimestamp int64            57 count int32
+ *                                35 maxTimestamp int64
+ *
+ * Attributes: bits 0 to 2 compression, 3 log append time, 4 transactional, 5 control. A record is a varint length, then
+ * attributes int8, timestamp delta varlong, offset delta varint, key and value (varint length, -1 for null), a varint
+ * count of headers, each with a key and a value of varint length.
+ *
+ * Reading makes one array of numbers per batch and no object per record. Headers are parsed when asked for.
+ */
+import { OttlaError } from '../contract/errors.ts'
+import { type Codec, type Compression, type CompressionName, compressionId, compressionName } from './compression.ts'
+import { type Crc32c, crc32c } from './crc32c.ts'
+import { malformed } from './malformed.ts'
+import { Reader } from './reader.ts'
+import { unsignedVarintSize } from './writer.ts'
+
+/** One header of a record. */
+export interface RecordHeader {
+  readonly key: string
+  readonly value: Uint8Array | null
+}
+
+/** Bytes of a batch before its first record. */
+export const batchHeaderBytes = 61
+
+/** The fields in front that the batch's own length does not count. */
+const uncountedBytes = 12
+const crcAt = 17
+const checkedFrom = 21
+const currentMagic = 2
+/** The shortest record: six one-byte fields and its length. */
+const minRecordBytes = 7
+/** Numbers kept per record: see `RecordBatch.#index`. */
+const stride = 6
+const defaultMaxInflatedBytes = 128 * 1024 * 1024
+
+const attribute = { compression: 0x07, logAppendTime: 0x08, transactional: 0x10, control: 0x20 } as const
+
+const utf8Encoder = new TextEncoder()
+const utf8Decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+
+// ── writing ──
+
+/** What stands in the header of a batch beside what its records say. */
+export interface BuildOptions {
+  /** Default -1: not idempotent. */
+  readonly producerId?: number
+  readonly producerEpoch?: number
+  /** The sequence number of the first record. Default -1. */
+  readonly baseSequence?: number
+  readonly transactional?: boolean
+  /** A batch of control records (transaction markers). */
+  readonly control?: boolean
+  /** How to compress; not at all when left out or null. */
+  readonly compression?: { readonly name: CompressionName; readonly codec: Codec } | null
+  /** Default 0; brokers write their own. */
+  readonly baseOffset?: number
+  /** Default -1. */
+  readonly leaderEpoch?: number
+  /** Default the built-in one. */
+  readonly crc32c?: Crc32c
+}
+
+/** Collects records of one batch in the form they have on the wire. */
+export class RecordBatchBuilder {
+  #bytes: Uint8Array
+  #at = batchHeaderBytes
+  #count = 0
+  #baseTimestampMs = 0
+  #maxTimestampMs = 0
+
+  /** `capacityBytes`: how large the first buffer is; it grows as needed. */
+  constructor(capacityBytes = 4096) {
+    this.#bytes = new Uint8Array(Math.max(capacityBytes, batchHeaderBytes))
+  }
+
+  /** Records appended so far. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** Bytes of the batch as it stands, not compressed, its header included. */
+  get size(): number {
+    return this.#at
+  }
+
+  /** Appends a record and returns the bytes it takes, not compressed. */
+  append(
+    key: Uint8Array | null,
+    value: Uint8Array | null,
+    headers: readonly RecordHeader[],
+    timestampMs: number,
+  ): number {
+    const keyLength = key === null ? 0 : key.length
+    const valueLength = value === null ? 0 : value.length
+    if (this.#count === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
+    const delta = timestampMs - this.#baseTimestampMs
+    if (!Number.isSafeInteger(delta) || !Number.isSafeInteger(timestampMs)) {
+      throw malformed('a timestamp must be a whole number of milliseconds')
+    }
+    let body = 1 + varlongSize(delta) + varintSize(this.#count) + varintSize(headers.length)
+    body += key === null ? 1 : varintSize(keyLength) + keyLength
+    body += value === null ? 1 : varintSize(valueLength) + valueLength
+    for (let i = 0; i < headers.length; i++) {
+      const header = headers[i]!
+      const nameLength = utf8Length(header.key)
+      body += varintSize(nameLength) + nameLength
+      body += header.value === null ? 1 : varintSize(header.value.length) + header.value.length
+    }
+    const size = varintSize(body) + body
+    const start = this.#at
+    if (start + size > this.#bytes.length) this.#grow(start + size)
+    const bytes = this.#bytes
+    let at = putVarint(bytes, start, body)
+    bytes[at++] = 0
+    at = putVarlong(bytes, at, delta)
+    at = putVarint(bytes, at, this.#count)
+    at = putBytes(bytes, at, key)
+    at = putBytes(bytes, at, value)
+    at = putVarint(bytes, at, headers.length)
+    for (let i = 0; i < headers.length; i++) {
+      const header = headers[i]!
+      at = putText(bytes, at, header.key)
+      at = putBytes(bytes, at, header.value)
+    }
+    this.#at = at
+    this.#count++
+    if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
+    return size
+  }
+
+  /**
+   * The batch. Without compression it is a view of the builder's own buffer: use a builder for one batch, and call this
+   * again only when the earlier result is no longer needed (another sequence number after a reset, say).
+   */
+  build(options: BuildOptions = {}): Uint8Array {
+    if (this.#count === 0) throw malformed('a batch without records')
+    const compression = options.compression ?? null
+    let batch = this.#bytes.subarray(0, this.#at)
+    if (compression !== null) {
+      const packed = compression.codec.compress(this.#bytes.subarray(batchHeaderBytes, this.#at))
+      batch = new Uint8Array(batchHeaderBytes + packed.length)
+      batch.set(packed, batchHeaderBytes)
+    }
+    const view = new DataView(batch.buffer, batch.byteOffset, batch.byteLength)
+    putInt64(view, 0, options.baseOffset ?? 0)
+    view.setInt32(8, batch.length - uncountedBytes)
+    view.setInt32(12, options.leaderEpoch ?? -1)
+    view.setInt8(16, currentMagic)
+    view.setInt16(
+      21,
+      compressionId(compression === null ? null : compression.name) |
+        (options.transactional === true ? attribute.transactional : 0) |
+        (options.control === true ? attribute.control : 0),
+    )
+    view.setInt32(23, this.#count - 1)
+    putInt64(view, 27, this.#baseTimestampMs)
+    putInt64(view, 35, this.#maxTimestampMs)
+    putInt64(view, 43, options.producerId ?? -1)
+    view.setInt16(51, options.producerEpoch ?? -1)
+    view.setInt32(53, options.baseSequence ?? -1)
+    view.setInt32(57, this.#count)
+    view.setUint32(crcAt, (options.crc32c ?? crc32c)(batch, checkedFrom, batch.length))
+    return batch
+  }
+
+  #grow(neededBytes: number): void {
+    const grown = new Uint8Array(Math.max(neededBytes, this.#bytes.length * 2))
+    grown.set(this.#bytes.subarray(0, this.#at))
+    this.#bytes = grown
+  }
+}
+
+/** At most so many bytes will a record take in a batch, not compressed. */
+export function recordBytesAtMost(
+  key: Uint8Array | null,
+  value: Uint8Array | null,
+  headers: readonly RecordHeader[],
+): number {
+  let bytes = 36 + (key === null ? 0 : key.length) + (value === null ? 0 : value.length)
+  for (const header of headers) bytes += 10 + header.key.length * 3 + (header.value === null ? 0 : header.value.length)
+  return bytes
+}
+
+// ── reading ──
+
+/** How batches are read. */
+export interface ReadOptions {
+  /** Verifies checksums; `false` skips that. Default the built-in function. */
+  readonly crc32c?: Crc32c | false
+  /** The codecs at hand. Default none. */
+  readonly compression?: Compression
+  /** What a compressed batch may inflate to. Default 128 MiB. */
+  readonly maxInflatedBytes?: number
+  /** `true`: records are looked at only when asked for, and what is wrong with them is thrown then. Default false. */
+  readonly lazy?: boolean
+}
+
+/** A batch, read in place: accessors by index over the bytes. Fits `BatchView` of the runtime. */
+export class RecordBatch {
+  /** The whole batch as it came. */
+  readonly bytes: Uint8Array
+  readonly baseOffset: number
+  readonly leaderEpoch: number
+  readonly lastOffsetDelta: number
+  readonly baseTimestampMs: number
+  readonly maxTimestampMs: number
+  readonly producerId: number
+  readonly producerEpoch: number
+  readonly baseSequence: number
+  /** Records in it, control records too. */
+  readonly count: number
+  /** Null when not compressed. */
+  readonly compression: CompressionName | null
+  /** The broker's clock stamped the records, not the producer's. */
+  readonly isLogAppendTime: boolean
+  readonly isTransactional: boolean
+  readonly isControl: boolean
+  readonly #options: ReadOptions
+  #records: Uint8Array | null = null
+  /**
+   * Per record: where it starts after its length, offset delta, start of the key, its length or -1, start of the value,
+   * its length or -1. Made on first use.
+   */
+  #index: Int32Array | null = null
+
+  /** `bytes` is one whole batch; `readBatches` makes these. */
+  constructor(bytes: Uint8Array, options: ReadOptions = {}) {
+    const reader = new Reader(bytes)
+    this.bytes = bytes
+    this.#options = options
+    this.baseOffset = reader.int64()
+    const length = reader.int32()
+    if (length !== bytes.length - uncountedBytes || bytes.length < batchHeaderBytes) {
+      throw malformed(`a batch of ${bytes.length} bytes says that ${length} follow`)
+    }
+    this.leaderEpoch = reader.int32()
+    const magic = reader.int8()
+    if (magic !== currentMagic) throw notCurrent(magic)
+    const crc = reader.uint32()
+    const attributes = reader.int16()
+    this.lastOffsetDelta = reader.int32()
+    this.baseTimestampMs = timestamp(reader)
+    this.maxTimestampMs = timestamp(reader)
+    this.producerId = reader.int64()
+    this.producerEpoch = reader.int16()
+    this.baseSequence = reader.int32()
+    this.count = reader.int32()
+    const sum = options.crc32c ?? crc32c
+    if (sum !== false && sum(bytes, checkedFrom, bytes.length) !== crc) {
+      throw new OttlaError(
+        'OTTLA_KAFKA_CORRUPT_BATCH',
+        `the checksum of the batch at offset ${this.baseOffset} differs`,
+      )
+    }
+    const compression = compressionName(attributes & attribute.compression)
+    if (compression === undefined) throw malformed(`no compression has number ${attributes & attribute.compression}`)
+    this.compression = compression
+    this.isLogAppendTime = (attributes & attribute.logAppendTime) !== 0
+    this.isTransactional = (attributes & attribute.transactional) !== 0
+    this.isControl = (attributes & attribute.control) !== 0
+    if (this.baseOffset < 0 || this.lastOffsetDelta < 0 || !Number.isSafeInteger(this.nextPosition)) {
+      throw malformed(`a batch from offset ${this.baseOffset} over ${this.lastOffsetDelta}`)
+    }
+    if (this.count < 0 || this.count > this.lastOffsetDelta + 1) {
+      throw malformed(`${this.count} records in ${this.lastOffsetDelta + 1} offsets`)
+    }
+    if (options.lazy !== true) this.load()
+  }
+
+  /** The offset after the last one the batch stands for, gaps included. */
+  get nextPosition(): number {
+    return this.baseOffset + this.lastOffsetDelta + 1
+  }
+
+  /** Bytes held: the batch, or what it inflated to when that is known. */
+  get byteLength(): number {
+    return this.#records === null || this.compression === null
+      ? this.bytes.length
+      : this.#records.length + batchHeaderBytes
+  }
+
+  /**
+   * Inflates and checks the records now. Throws OTTLA_WIRE_MALFORMED, or OTTLA_KAFKA_COMPRESSION when no codec for the
+   * batch was handed in. Called by every accessor that needs it.
+   */
+  load(): void {
+    if (this.#index === null) this.#index = this.#locate()
+  }
+
+  /** The offset of a record. */
+  offset(index: number): number {
+    return this.baseOffset + this.#at(index, 1)
+  }
+
+  /** The same as `offset`. */
+  position(index: number): number {
+    return this.baseOffset + this.#at(index, 1)
+  }
+
+  /** Milliseconds since the epoch, by the producer's clock unless `isLogAppendTime`. */
+  timestampMs(index: number): number {
+    const start = this.#at(index, 0)
+    if (this.isLogAppendTime) return this.maxTimestampMs
+    return this.baseTimestampMs + new Reader(this.#records!, start + 1).varlong()
+  }
+
+  /** A view, or null. */
+  key(index: number): Uint8Array | null {
+    const length = this.#at(index, 3)
+    const start = this.#index![index * stride + 2]!
+    return length < 0 ? null : this.#records!.subarray(start, start + length)
+  }
+
+  /** A view, or null. */
+  value(index: number): Uint8Array | null {
+    const length = this.#at(index, 5)
+    const start = this.#index![index * stride + 4]!
+    return length < 0 ? null : this.#records!.subarray(start, start + length)
+  }
+
+  /** Key and value bytes. */
+  size(index: number): number {
+    return Math.max(0, this.#at(index, 3)) + Math.max(0, this.#at(index, 5))
+  }
+
+  /** Parses the headers of a record, in their order. Throws OTTLA_WIRE_MALFORMED. */
+  headers(index: number): readonly RecordHeader[] {
+    const valueLength = this.#at(index, 5)
+    const records = this.#records!
+    const valueStart = this.#index![index * stride + 4]!
+    const isLast = index === this.count - 1
+    const end = isLast ? records.length : this.#index![(index + 1) * stride]!
+    const reader = new Reader(records, valueStart + Math.max(0, valueLength), end)
+    const count = reader.varint()
+    if (count === 0) return noHeaders
+    if (count < 0 || count * 2 > reader.remaining) throw malformed(`${count} headers in ${reader.remaining} bytes`)
+    const headers: RecordHeader[] = []
+    for (let i = 0; i < count; i++) {
+      const keyLength = reader.varint()
+      const key = text(records, reader.skip(keyLength), keyLength)
+      const length = reader.varint()
+      if (length < -1) throw malformed(`a header value of length ${length}`)
+      const start = length < 0 ? 0 : reader.skip(length)
+      headers.push({ key, value: length < 0 ? null : records.subarray(start, start + length) })
+    }
+    // What is left is exactly the length of the next record.
+    if (!isLast) reader.varint()
+    reader.finish()
+    return headers
+  }
+
+  /** The type of a control record: 0 abort, 1 commit, others of no concern to clients; -1 when it has no such key. */
+  controlType(index: number): number {
+    const key = this.key(index)
+    return key === null || key.length < 4 ? -1 : (key[2]! << 8) | key[3]!
+  }
+
+  #at(index: number, part: number): number {
+    if (this.#index === null) this.load()
+    if (!(index >= 0 && index < this.count)) throw malformed(`record ${index} of ${this.count}`)
+    return this.#index![index * stride + part]!
+  }
+
+  #locate(): Int32Array {
+    const records = this.#inflate()
+    const { count, lastOffsetDelta } = this
+    if (count * minRecordBytes > records.length) throw malformed(`${count} records in ${records.length} bytes`)
+    const index = new Int32Array(count * stride)
+    const reader = new Reader(records)
+    const total = records.length
+    let lastDelta = -1
+    for (let i = 0, slot = 0; i < count; i++, slot += stride) {
+      const length = reader.varint()
+      const start = reader.at
+      if (length < minRecordBytes - 1 || length > total - start) throw malformed(`a record of length ${length}`)
+      const end = start + length
+      reader.at = start + 1
+      // The timestamp is only skipped here; ten bytes at most, and its end is inside the record.
+      let at = start + 1
+      while (records[at]! >= 0x80) at++
+      if (at >= end || at - start > 10) throw malformed('a timestamp without end')
+      reader.at = at + 1
+      const offsetDelta = reader.varint()
+      if (offsetDelta <= lastDelta || offsetDelta > lastOffsetDelta)
+        throw malformed(`offset ${offsetDelta} after ${lastDelta}`)
+      lastDelta = offsetDelta
+      const keyLength = reader.varint()
+      const keyStart = reader.at
+      if (keyLength < -1 || keyLength > end - keyStart) throw malformed(`a key of length ${keyLength}`)
+      if (keyLength > 0) reader.at = keyStart + keyLength
+      const valueLength = reader.varint()
+      const valueStart = reader.at
+      // One byte at least is left for the count of headers.
+      if (valueLength < -1 || Math.max(0, valueLength) >= end - valueStart) {
+        throw malformed(`a value of length ${valueLength}`)
+      }
+      index[slot] = start
+      index[slot + 1] = offsetDelta
+      index[slot + 2] = keyStart
+      index[slot + 3] = keyLength
+      index[slot + 4] = valueStart
+      index[slot + 5] = valueLength
+      reader.at = end
+    }
+    reader.finish()
+    this.#records = records
+    return index
+  }
+
+  #inflate(): Uint8Array {
+    const packed = this.bytes.subarray(batchHeaderBytes)
+    if (this.compression === null) return packed
+    const codec = this.#options.compression?.[this.compression]
+    if (codec === undefined) {
+      throw new OttlaError('OTTLA_KAFKA_COMPRESSION', `no codec for ${this.compression} was handed in`)
+    }
+    const maxBytes = this.#options.maxInflatedBytes ?? defaultMaxInflatedBytes
+    let records: Uint8Array
+    try {
+      records = codec.decompress(packed, maxBytes)
+    } catch (cause) {
+      throw new OttlaError('OTTLA_WIRE_MALFORMED', `a ${this.compression} batch does not inflate`, { cause })
+    }
+    if (records.length > maxBytes) throw malformed(`a batch inflates beyond ${maxBytes} bytes`)
+    return records
+  }
+}
+
+/**
+ * The batches in the `records` field of a Fetch or Produce, one after another. A last batch that is cut off is left
+ * out, as brokers cut at a byte limit. Throws OTTLA_WIRE_MALFORMED, OTTLA_KAFKA_CORRUPT_BATCH (checksum) and
+ * OTTLA_KAFKA_MESSAGE_FORMAT (formats 0 and 1) when the batch in question is reached.
+ */
+export function* readBatches(records: Uint8Array, options: ReadOptions = {}): Generator<RecordBatch, void, undefined> {
+  let at = 0
+  for (;;) {
+    const length = nextBatchBytes(records, at)
+    if (length === 0) return
+    yield new RecordBatch(records.subarray(at, at + length), options)
+    at += length
+  }
+}
+
+/** The bytes of the batch that starts at `at`; 0 when it is cut off. */
+export function nextBatchBytes(records: Uint8Array, at: number): number {
+  if (records.length - at <= 16) return 0
+  const magic = (records[at + 16]! << 24) >> 24
+  if (magic !== currentMagic) throw notCurrent(magic)
+  const length = (records[at + 8]! << 24) | (records[at + 9]! << 16) | (records[at + 10]! << 8) | records[at + 11]!
+  if (length < batchHeaderBytes - uncountedBytes) throw malformed(`a batch of length ${length}`)
+  return length > records.length - at - uncountedBytes ? 0 : length + uncountedBytes
+}
+
+const noHeaders: readonly RecordHeader[] = Object.freeze([])
+
+function notCurrent(magic: number): OttlaError {
+  if (magic === 0 || magic === 1) {
+    return new OttlaError('OTTLA_KAFKA_MESSAGE_FORMAT', `a batch of message format ${magic}; 2 is needed`)
+  }
+  return malformed(`no message format has number ${magic}`)
+}
+
+/** Clocks are not trusted: a timestamp beyond the safe integers is rounded, not refused. */
+function timestamp(reader: Reader): number {
+  const high = reader.int32()
+  return high * 0x100000000 + reader.uint32()
+}
+
+function text(bytes: Uint8Array, start: number, length: number): string {
+  let ascii = ''
+  const end = start + length
+  if (length <= 24) {
+    for (let i = start; i < end; i++) {
+      const byte = bytes[i]!
+      if (byte >= 0x80) return utf8Decoder.decode(bytes.subarray(start, end))
+      ascii += String.fromCharCode(byte)
+    }
+    return ascii
+  }
+  return utf8Decoder.decode(bytes.subarray(start, end))
+}
+
+// ── numbers and bytes into a buffer that is known to be large enough; each returns where it ended ──
+
+function varintSize(value: number): number {
+  return unsignedVarintSize((value << 1) ^ (value >> 31))
+}
+
+function varlongSize(value: number): number {
+  if (value === (value | 0)) return varintSize(value)
+  let rest = Math.floor((value < 0 ? -(value + 1) : value) / 64)
+  let size = 1
+  for (; rest > 0; size++) rest = Math.floor(rest / 128)
+  return size
+}
+
+function putVarint(bytes: Uint8Array, start: number, value: number): number {
+  let at = start
+  let rest = ((value << 1) ^ (value >> 31)) >>> 0
+  while (rest >= 0x80) {
+    bytes[at++] = rest | 0x80
+    rest >>>= 7
+  }
+  bytes[at++] = rest
+  return at
+}
+
+function putVarlong(bytes: Uint8Array, start: number, value: number): number {
+  if (value === (value | 0)) return putVarint(bytes, start, value)
+  let at = start
+  const magnitude = value < 0 ? -(value + 1) : value
+  let low = (magnitude % 64) * 2 + (value < 0 ? 1 : 0)
+  let rest = Math.floor(magnitude / 64)
+  while (rest > 0) {
+    bytes[at++] = low | 0x80
+    low = rest % 128
+    rest = Math.floor(rest / 128)
+  }
+  bytes[at++] = low
+  return at
+}
+
+function putBytes(bytes: Uint8Array, start: number, given: Uint8Array | null): number {
+  if (given === null) {
+    bytes[start] = 1
+    return start + 1
+  }
+  const length = given.length
+  const at = putVarint(bytes, start, length)
+  // A call into `set` costs more than copying a few bytes.
+  if (length <= 32) for (let i = 0; i < length; i++) bytes[at + i] = given[i]!
+  else bytes.set(given, at)
+  return at + length
+}
+
+function utf8Length(given: string): number {
+  const length = given.length
+  for (let i = 0; i < length; i++) {
+    if (given.charCodeAt(i) >= 0x80) return utf8Encoder.encode(given).length
+  }
+  return length
+}
+
+function putText(bytes: Uint8Array, start: number, given: string): number {
+  const length = utf8Length(given)
+  const at = putVarint(bytes, start, length)
+  if (length === given.length) for (let i = 0; i < length; i++) bytes[at + i] = given.charCodeAt(i)
+  else utf8Encoder.encodeInto(given, bytes.subarray(at, at + length))
+  return at + length
+}
+
+function putInt64(view: DataView, at: number, value: number): void {
+  view.setInt32(at, Math.floor(value / 0x100000000))
+  view.setUint32(at + 4, value >>> 0)
+}
