@@ -1,0 +1,16 @@
+// says: Mistake<"These events share no string or number field: give key one function per event">
+
+import { z } from 'zod'
+import { topic } from '../../../src/contract/index.ts'
+
+// right
+topic('a', {
+  key: { OrderPlaced: (e) => e.orderId, OrderCancelled: (e) => e.id },
+  events: { OrderPlaced: z.object({ orderId: z.string() }), OrderCancelled: z.object({ id: z.string() }) },
+})
+
+// wrong
+topic('b', {
+  key: 'orderId',
+  events: { OrderPlaced: z.object({ orderId: z.string() }), OrderCancelled: z.object({ id: z.string() }) },
+})
