@@ -13,8 +13,8 @@
  *
  * At most one fetch is open per broker. A slot takes part in the next one when it is open, not backing off, has a leader
  * on that broker, and holds no undelivered records while paused. Every answer is matched by `stamp`, which moves on
- * when the slot is removed, stopped or seeked: what was asked before that is dropped, so two fetches (an old leader's
- * and a new one's) can never both deliver. One slot's failure delays that slot only.
+ * when the slot is removed, stopped or seeked: what was asked before that is dropped. And by position: of two fetches from one position
+ * (an old leader's and a new one's) only the first answer counts. One slot's failure delays that slot only.
  */
 import type { HeldPartition } from './ownership.ts'
 
@@ -161,15 +161,16 @@ export class FetchPlanner {
     return this.#slot(held)?.highWatermark ?? -1
   }
 
-  /** Is an answer asked for under this stamp still wanted? */
+  /** Is the answer to this still wanted: same stamp, and nobody else answered for this position meanwhile? */
   isWanted(item: FetchItem): boolean {
-    return this.#slot(item.held)?.stamp === item.stamp
+    const slot = this.#slot(item.held)
+    return slot !== undefined && slot.stamp === item.stamp && slot.position === item.position
   }
 
   /** Takes over what a good answer said. `position` is where the next fetch starts. */
   advance(item: FetchItem, told: { position: number; epoch: number; highWatermark: number }): void {
     const slot = this.#slot(item.held)
-    if (slot === undefined || slot.stamp !== item.stamp) return
+    if (slot === undefined || !this.isWanted(item)) return
     slot.failures = 0
     slot.retryAtMs = 0
     slot.highWatermark = told.highWatermark
