@@ -27,7 +27,6 @@ export class Reader {
   readonly end: number
   /** The accounted allocation left. */
   budgetBytes: number
-  readonly #view: DataView
 
   constructor(bytes: Uint8Array, start = 0, end: number = bytes.length) {
     if (!(start >= 0 && start <= end && end <= bytes.length)) throw malformed(`no range ${start} to ${end}`)
@@ -35,7 +34,6 @@ export class Reader {
     this.at = start
     this.end = end
     this.budgetBytes = 4 * (end - start) + allowanceBytes
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
   /** Bytes not read yet. */
@@ -62,30 +60,33 @@ export class Reader {
   }
 
   int8(): number {
-    return this.#view.getInt8(this.skip(1))
+    return (this.bytes[this.skip(1)]! << 24) >> 24
   }
 
   int16(): number {
-    return this.#view.getInt16(this.skip(2))
+    return (this.uint16() << 16) >> 16
   }
 
   uint16(): number {
-    return this.#view.getUint16(this.skip(2))
+    const start = this.skip(2)
+    return (this.bytes[start]! << 8) | this.bytes[start + 1]!
   }
 
   int32(): number {
-    return this.#view.getInt32(this.skip(4))
+    const start = this.skip(4)
+    const { bytes } = this
+    return (bytes[start]! << 24) | (bytes[start + 1]! << 16) | (bytes[start + 2]! << 8) | bytes[start + 3]!
   }
 
   uint32(): number {
-    return this.#view.getUint32(this.skip(4))
+    return this.int32() >>> 0
   }
 
   /** A safe integer. The largest int64, which Kafka writes for "no limit", reads as the largest safe integer. */
   int64(): number {
-    const start = this.skip(8)
-    const high = this.#view.getInt32(start)
-    const low = this.#view.getUint32(start + 4)
+    if (this.end - this.at < 8) throw malformed(`8 bytes asked, ${this.end - this.at} left`)
+    const high = this.int32()
+    const low = this.uint32()
     const value = high * 0x100000000 + low
     if (Number.isSafeInteger(value)) return value
     if (high === 0x7fffffff && low === 0xffffffff) return Number.MAX_SAFE_INTEGER
@@ -93,7 +94,8 @@ export class Reader {
   }
 
   float64(): number {
-    return this.#view.getFloat64(this.skip(8))
+    const start = this.skip(8)
+    return new DataView(this.bytes.buffer, this.bytes.byteOffset + start, 8).getFloat64(0)
   }
 
   /** Kafka's text form: 22 characters of base64url. */
@@ -105,6 +107,10 @@ export class Reader {
   unsignedVarint(): number {
     const { bytes, end } = this
     let { at } = this
+    if (at < end && bytes[at]! < 0x80) {
+      this.at = at + 1
+      return bytes[at]!
+    }
     let value = 0
     for (let shift = 0; shift < 35; shift += 7) {
       if (at >= end) throw malformed('a varint is cut off')

@@ -79,7 +79,7 @@ export class RecordBatchBuilder {
 
   /** `capacityBytes`: how large the first buffer is; it grows as needed. */
   constructor(capacityBytes = 4096) {
-    this.#bytes = new Uint8Array(Math.max(capacityBytes, batchHeaderBytes))
+    this.#bytes = uncleared(Math.max(capacityBytes, batchHeaderBytes))
   }
 
   /** Records appended so far. */
@@ -99,27 +99,40 @@ export class RecordBatchBuilder {
     headers: readonly RecordHeader[],
     timestampMs: number,
   ): number {
-    const keyLength = key === null ? 0 : key.length
-    const valueLength = value === null ? 0 : value.length
     if (this.#count === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
-    const delta = timestampMs - this.#baseTimestampMs
-    if (!Number.isSafeInteger(delta) || !Number.isSafeInteger(timestampMs)) {
+    if (!Number.isSafeInteger(timestampMs) || !Number.isSafeInteger(timestampMs - this.#baseTimestampMs)) {
       throw malformed('a timestamp must be a whole number of milliseconds')
     }
-    let body = 1 + varlongSize(delta) + varintSize(this.#count) + varintSize(headers.length)
-    body += key === null ? 1 : varintSize(keyLength) + keyLength
-    body += value === null ? 1 : varintSize(valueLength) + valueLength
+    // Names of headers are taken for ASCII; one that is not is found out while it is written, and all is done again.
+    let size = this.#put(key, value, headers, timestampMs, true)
+    if (size < 0) size = this.#put(key, value, headers, timestampMs, false)
+    this.#at += size
+    this.#count++
+    if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
+    return size
+  }
+
+  /** Writes a record behind the last one and returns its size; -1 when `ascii` was promised wrongly. */
+  #put(
+    key: Uint8Array | null,
+    value: Uint8Array | null,
+    headers: readonly RecordHeader[],
+    timestampMs: number,
+    ascii: boolean,
+  ): number {
+    const delta = timestampMs - this.#baseTimestampMs
+    let length = 1 + varlongSize(delta) + varintSize(this.#count) + varintSize(headers.length)
+    length += bytesSize(key) + bytesSize(value)
     for (let i = 0; i < headers.length; i++) {
       const header = headers[i]!
-      const nameLength = utf8Length(header.key)
-      body += varintSize(nameLength) + nameLength
-      body += header.value === null ? 1 : varintSize(header.value.length) + header.value.length
+      const nameLength = ascii ? header.key.length : utf8Length(header.key)
+      length += varintSize(nameLength) + nameLength + bytesSize(header.value)
     }
-    const size = varintSize(body) + body
+    const size = varintSize(length) + length
     const start = this.#at
     if (start + size > this.#bytes.length) this.#grow(start + size)
     const bytes = this.#bytes
-    let at = putVarint(bytes, start, body)
+    let at = putVarint(bytes, start, length)
     bytes[at++] = 0
     at = putVarlong(bytes, at, delta)
     at = putVarint(bytes, at, this.#count)
@@ -128,18 +141,23 @@ export class RecordBatchBuilder {
     at = putVarint(bytes, at, headers.length)
     for (let i = 0; i < headers.length; i++) {
       const header = headers[i]!
-      at = putText(bytes, at, header.key)
+      at = ascii ? putAscii(bytes, at, header.key) : putText(bytes, at, header.key)
+      if (at < 0) return -1
       at = putBytes(bytes, at, header.value)
     }
-    this.#at = at
-    this.#count++
-    if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
     return size
   }
 
+  /** Forgets all records and keeps the buffer. What `build` returned before must not be needed any more. */
+  reset(): void {
+    this.#at = batchHeaderBytes
+    this.#count = 0
+  }
+
   /**
-   * The batch. Without compression it is a view of the builder's own buffer: use a builder for one batch, and call this
-   * again only when the earlier result is no longer needed (another sequence number after a reset, say).
+   * The batch. Without compression it is a view of the builder's own buffer: call this again, append or `reset` only
+   * when the earlier result was copied (into a request frame, say) or is no longer needed. Throws OTTLA_WIRE_MALFORMED
+   * when there are no records.
    */
   build(options: BuildOptions = {}): Uint8Array {
     if (this.#count === 0) throw malformed('a batch without records')
@@ -173,7 +191,7 @@ export class RecordBatchBuilder {
   }
 
   #grow(neededBytes: number): void {
-    const grown = new Uint8Array(Math.max(neededBytes, this.#bytes.length * 2))
+    const grown = uncleared(Math.max(neededBytes, this.#bytes.length * 2))
     grown.set(this.#bytes.subarray(0, this.#at))
     this.#bytes = grown
   }
@@ -310,7 +328,11 @@ export class RecordBatch {
   timestampMs(index: number): number {
     const start = this.#at(index, 0)
     if (this.isLogAppendTime) return this.maxTimestampMs
-    return this.baseTimestampMs + new Reader(this.#records!, start + 1).varlong()
+    // Nearly always one or two bytes.
+    const records = this.#records!
+    const first = records[start + 1]!
+    if (first < 0x80) return this.baseTimestampMs + ((first >>> 1) ^ -(first & 1))
+    return this.baseTimestampMs + new Reader(records, start + 1).varlong()
   }
 
   /** A view, or null. */
@@ -346,7 +368,7 @@ export class RecordBatch {
     const headers: RecordHeader[] = []
     for (let i = 0; i < count; i++) {
       const keyLength = reader.varint()
-      const key = text(records, reader.skip(keyLength), keyLength)
+      const key = headerName(records, reader.skip(keyLength), keyLength)
       const length = reader.varint()
       if (length < -1) throw malformed(`a header value of length ${length}`)
       const start = length < 0 ? 0 : reader.skip(length)
@@ -475,21 +497,31 @@ function timestamp(reader: Reader): number {
   return high * 0x100000000 + reader.uint32()
 }
 
-function text(bytes: Uint8Array, start: number, length: number): string {
-  let ascii = ''
-  const end = start + length
-  if (length <= 24) {
-    for (let i = start; i < end; i++) {
-      const byte = bytes[i]!
-      if (byte >= 0x80) return utf8Decoder.decode(bytes.subarray(start, end))
-      ascii += String.fromCharCode(byte)
-    }
-    return ascii
+/** Names of headers seen lately, so that the few there are need not be made again for every record. */
+const seenNames: string[] = new Array<string>(256).fill('')
+
+/** The text at `start`. Short ASCII comes out of `seenNames` when it is there, checked character by character. */
+function headerName(bytes: Uint8Array, start: number, length: number): string {
+  if (length === 0 || length > 32) return utf8Decoder.decode(bytes.subarray(start, start + length))
+  const slot = (bytes[start]! * 31 + bytes[start + length - 1]! * 7 + bytes[start + (length >> 1)]! + length) & 0xff
+  const seen = seenNames[slot]!
+  if (seen.length === length) {
+    let i = 0
+    while (i < length && seen.charCodeAt(i) === bytes[start + i]!) i++
+    if (i === length) return seen
   }
-  return utf8Decoder.decode(bytes.subarray(start, end))
+  const name = utf8Decoder.decode(bytes.subarray(start, start + length))
+  // As many characters as bytes: nothing but ASCII, unless bytes were invalid.
+  if (name.length === length && !name.includes('\ufffd')) seenNames[slot] = name
+  return name
 }
 
 // ── numbers and bytes into a buffer that is known to be large enough; each returns where it ended ──
+
+/** A buffer that need not be cleared, as only what was written is ever shown. Not from the pool: it is not shared. */
+function uncleared(bytes: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
+}
 
 function varintSize(value: number): number {
   return unsignedVarintSize((value << 1) ^ (value >> 31))
@@ -529,6 +561,10 @@ function putVarlong(bytes: Uint8Array, start: number, value: number): number {
   return at
 }
 
+function bytesSize(given: Uint8Array | null): number {
+  return given === null ? 1 : varintSize(given.length) + given.length
+}
+
 function putBytes(bytes: Uint8Array, start: number, given: Uint8Array | null): number {
   if (given === null) {
     bytes[start] = 1
@@ -536,26 +572,34 @@ function putBytes(bytes: Uint8Array, start: number, given: Uint8Array | null): n
   }
   const length = given.length
   const at = putVarint(bytes, start, length)
-  // A call into `set` costs more than copying a few bytes.
-  if (length <= 32) for (let i = 0; i < length; i++) bytes[at + i] = given[i]!
+  // A call into `set` costs as much as copying sixteen bytes.
+  if (length <= 16) for (let i = 0; i < length; i++) bytes[at + i] = given[i]!
   else bytes.set(given, at)
   return at + length
 }
 
 function utf8Length(given: string): number {
+  return utf8Encoder.encode(given).length
+}
+
+/** -1 when the text is not ASCII. */
+function putAscii(bytes: Uint8Array, start: number, given: string): number {
   const length = given.length
+  const at = putVarint(bytes, start, length)
+  let seen = 0
   for (let i = 0; i < length; i++) {
-    if (given.charCodeAt(i) >= 0x80) return utf8Encoder.encode(given).length
+    const code = given.charCodeAt(i)
+    seen |= code
+    bytes[at + i] = code
   }
-  return length
+  return seen < 0x80 ? at + length : -1
 }
 
 function putText(bytes: Uint8Array, start: number, given: string): number {
-  const length = utf8Length(given)
-  const at = putVarint(bytes, start, length)
-  if (length === given.length) for (let i = 0; i < length; i++) bytes[at + i] = given.charCodeAt(i)
-  else utf8Encoder.encodeInto(given, bytes.subarray(at, at + length))
-  return at + length
+  const encoded = utf8Encoder.encode(given)
+  const at = putVarint(bytes, start, encoded.length)
+  bytes.set(encoded, at)
+  return at + encoded.length
 }
 
 function putInt64(view: DataView, at: number, value: number): void {
