@@ -135,7 +135,8 @@ export class MetadataCache {
         this.#topics.set(name, state)
         continue
       }
-      const isNew = before !== undefined && before.id !== zeroId && told.topicId !== zeroId && before.id !== told.topicId
+      const isNew =
+        before !== undefined && before.id !== zeroId && told.topicId !== zeroId && before.id !== told.topicId
       if (isNew) {
         recreated.push({ topic: name, oldId: before.id, newId: told.topicId })
         this.#names.delete(before.id)

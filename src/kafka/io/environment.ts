@@ -1,0 +1,115 @@
+/** Client options from environment variables, in the names Kafka and librdkafka use. */
+import { readFileSync } from 'node:fs'
+import { OptionCheck } from '../option-check.ts'
+import { type ClientOptions, saslMechanisms } from '../options.ts'
+import type { SecretSource } from '../secret.ts'
+
+/** Kafka's own names, by what they mean. The first that is set counts. */
+const environmentNames = [
+  'KAFKA_BOOTSTRAP_SERVERS',
+  'KAFKA_BROKERS',
+  'KAFKA_CLIENT_ID',
+  'KAFKA_SECURITY_PROTOCOL',
+  'KAFKA_SASL_MECHANISM',
+  'KAFKA_SASL_USERNAME',
+  'KAFKA_SASL_PASSWORD',
+  'KAFKA_SSL_CA_LOCATION',
+  'KAFKA_SSL_CERTIFICATE_LOCATION',
+  'KAFKA_SSL_KEY_LOCATION',
+  'KAFKA_SSL_KEY_PASSWORD',
+  'KAFKA_SSL_SERVERNAME',
+] as const
+
+/**
+ * Client options from environment variables; `undefined` when no bootstrap server is named.
+ *
+ * `KAFKA_BOOTSTRAP_SERVERS` (or `KAFKA_BROKERS`), `KAFKA_CLIENT_ID`, `KAFKA_SECURITY_PROTOCOL` (PLAINTEXT, SSL,
+ * SASL_PLAINTEXT, SASL_SSL), `KAFKA_SASL_MECHANISM` (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512), `KAFKA_SASL_USERNAME`,
+ * `KAFKA_SASL_PASSWORD`, `KAFKA_SSL_CA_LOCATION`, `KAFKA_SSL_CERTIFICATE_LOCATION`, `KAFKA_SSL_KEY_LOCATION` (paths, as
+ * librdkafka names them), `KAFKA_SSL_KEY_PASSWORD`, `KAFKA_SSL_SERVERNAME`. Each also as `…_FILE`: a file that holds the
+ * value; the files of secrets are read again for every connection. SASL_PLAINTEXT with PLAIN has named what it is, and is
+ * allowed. Throws OTTLA_CONFIG_INVALID.
+ */
+export function optionsFromEnvironment(env: Readonly<Record<string, string | undefined>>): ClientOptions | undefined {
+  const check = new OptionCheck()
+  const value = (name: (typeof environmentNames)[number]): string | undefined => {
+    const plain = env[name]
+    if (plain !== undefined && plain !== '') return plain
+    const file = env[`${name}_FILE`]
+    if (file === undefined || file === '') return undefined
+    try {
+      return readFileSync(file, 'utf8').trim()
+    } catch (cause) {
+      check.complain(`${name}_FILE names a file that cannot be read: ${(cause as Error).message}`)
+      return undefined
+    }
+  }
+  const secretValue = (name: 'KAFKA_SASL_PASSWORD' | 'KAFKA_SSL_KEY_PASSWORD'): SecretSource | undefined => {
+    const first = value(name)
+    const file = env[`${name}_FILE`]
+    if (first === undefined || (env[name] ?? '') !== '' || file === undefined) return first
+    return () => readFileSync(file, 'utf8').trim()
+  }
+
+  const bootstrapServers = value('KAFKA_BOOTSTRAP_SERVERS') ?? value('KAFKA_BROKERS')
+  if (bootstrapServers === undefined) {
+    check.done('Environment')
+    return undefined
+  }
+  const clientId = value('KAFKA_CLIENT_ID')
+  const ca = value('KAFKA_SSL_CA_LOCATION')
+  const cert = value('KAFKA_SSL_CERTIFICATE_LOCATION')
+  const key = value('KAFKA_SSL_KEY_LOCATION')
+  const passphrase = secretValue('KAFKA_SSL_KEY_PASSWORD')
+  const servername = value('KAFKA_SSL_SERVERNAME')
+  const mechanism = value('KAFKA_SASL_MECHANISM')?.toLowerCase()
+  const username = value('KAFKA_SASL_USERNAME')
+  const password = secretValue('KAFKA_SASL_PASSWORD')
+
+  // Without a protocol, what else is given says what is meant.
+  const guessed = `${mechanism === undefined ? '' : 'SASL_'}${ca === undefined && cert === undefined ? (mechanism === undefined ? 'PLAINTEXT' : 'SSL') : 'SSL'}`
+  const protocol = check.oneOf(
+    'KAFKA_SECURITY_PROTOCOL',
+    value('KAFKA_SECURITY_PROTOCOL')?.toUpperCase() ?? guessed,
+    ['PLAINTEXT', 'SSL', 'SASL_PLAINTEXT', 'SASL_SSL'],
+    'PLAINTEXT',
+  )
+  const withTls = protocol === 'SSL' || protocol === 'SASL_SSL'
+  const withSasl = protocol === 'SASL_PLAINTEXT' || protocol === 'SASL_SSL'
+  if (withSasl) {
+    if (mechanism === undefined) check.complain(`KAFKA_SASL_MECHANISM is missing; ${protocol} needs it`)
+    else if (!(mechanism in saslMechanisms)) {
+      check.problem('KAFKA_SASL_MECHANISM', `one of ${Object.values(saslMechanisms).join(', ')}`, mechanism)
+    }
+    if (username === undefined) check.complain(`KAFKA_SASL_USERNAME is missing; ${protocol} needs it`)
+    if (password === undefined)
+      check.complain(`KAFKA_SASL_PASSWORD or KAFKA_SASL_PASSWORD_FILE is missing; ${protocol} needs it`)
+  } else if (mechanism !== undefined) {
+    check.complain(`KAFKA_SASL_MECHANISM is set, but KAFKA_SECURITY_PROTOCOL ${protocol} has no SASL`)
+  }
+  check.done('Environment')
+
+  return {
+    bootstrapServers,
+    ...(clientId === undefined ? {} : { clientId }),
+    ...(withTls
+      ? {
+          tls: {
+            ...(ca === undefined ? {} : { ca }),
+            ...(cert === undefined ? {} : { cert }),
+            ...(key === undefined ? {} : { key }),
+            ...(passphrase === undefined ? {} : { passphrase }),
+            ...(servername === undefined ? {} : { servername }),
+          },
+        }
+      : {}),
+    ...(withSasl && username !== undefined && password !== undefined
+      ? {
+          sasl:
+            mechanism === 'plain'
+              ? { mechanism, username, password, allowPlaintext: protocol === 'SASL_PLAINTEXT' }
+              : { mechanism: mechanism as 'scram-sha-256' | 'scram-sha-512', username, password },
+        }
+      : {}),
+  }
+}
