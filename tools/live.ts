@@ -39,21 +39,27 @@ type Environment = Record<string, string>
 /** Runs the files one at a time and then the demos. What could not be run at all makes the run fail. */
 export async function runLive(options: LiveOptions): Promise<NodeTestRun> {
   if (options.files.length === 0 && !options.demos) return { code: 0, passed: 0, failed: 0, skipped: 0 }
-  await using stack = new AsyncDisposableStack()
+  const started: AsyncDisposable[] = []
+  const stopAll = () => Promise.all(started.splice(0).map((component) => component[Symbol.asyncDispose]()))
   const stopOnSignal = (signal: NodeJS.Signals) => {
     console.error(`${signal}: stopping the live components`)
-    void stack.disposeAsync().finally(() => process.exit(130))
+    void stopAll().finally(() => process.exit(130))
   }
   process.once('SIGINT', stopOnSignal)
   process.once('SIGTERM', stopOnSignal)
-  stack.defer(() => {
+  try {
+    return await runWith(started, options)
+  } finally {
+    await stopAll()
     process.off('SIGINT', stopOnSignal)
     process.off('SIGTERM', stopOnSignal)
-  })
+  }
+}
 
+async function runWith(started: AsyncDisposable[], options: LiveOptions): Promise<NodeTestRun> {
   const startMs = performance.now()
   const missing: string[] = []
-  const env = await startComponents(stack, (why) => {
+  const env = await startComponents(started, (why) => {
     missing.push(why)
     options.notRun(why)
   })
@@ -76,7 +82,7 @@ export async function runLive(options: LiveOptions): Promise<NodeTestRun> {
   }
 }
 
-async function startComponents(stack: AsyncDisposableStack, notRun: (why: string) => void): Promise<Environment> {
+async function startComponents(started: AsyncDisposable[], notRun: (why: string) => void): Promise<Environment> {
   const env: Environment = {}
   const kafkaMissing = missingForKafka()
   const given = process.env
@@ -87,7 +93,7 @@ async function startComponents(stack: AsyncDisposableStack, notRun: (why: string
   if (kafkaMissing === null && wantKafka) {
     starts.push(
       startKafkaCluster().then((cluster: KafkaCluster) => {
-        stack.use(cluster)
+        started.push(cluster)
         env['OTTLA_LIVE_KAFKA'] = cluster.bootstrapServers
         env['OTTLA_LIVE_CONTROL'] = cluster.controlFile
       }),
@@ -98,7 +104,7 @@ async function startComponents(stack: AsyncDisposableStack, notRun: (why: string
     const before = Promise.allSettled(starts)
     starts.push(
       before.then(startSecureKafka).then((secure: SecureKafka) => {
-        stack.use(secure)
+        started.push(secure)
         env['OTTLA_LIVE_KAFKA_SECURE'] = JSON.stringify(secure.facts)
       }),
     )
@@ -107,7 +113,8 @@ async function startComponents(stack: AsyncDisposableStack, notRun: (why: string
     const why = missingForPostgres()
     if (why !== null) notRun(`whatever needs PostgreSQL of the machine: ${why}`)
     else {
-      const server = stack.use(await startPostgres())
+      const server = await startPostgres()
+      started.push(server)
       env['OTTLA_LIVE_POSTGRES'] = server.url
       console.log(`${server.version} at ${server.url}`)
     }

@@ -37,9 +37,7 @@ export async function runNodeTests(options: NodeTestOptions): Promise<NodeTestRu
   const scratch = mkdtempSync(path.join(tmpdir(), 'ottla-counts-'))
   const countsFile = path.join(scratch, 'counts.jsonl')
   try {
-    const isolation = options.oneProcess
-      ? ['--test-isolation=none']
-      : ['--test-isolation=process', '--test-concurrency=1']
+    const isolation = options.oneProcess ? [isolationFlag('none')] : [isolationFlag('process'), '--test-concurrency=1']
     const code = await new Promise<number>((resolve, reject) => {
       const child = spawn(
         projectNode(options.root),
@@ -69,6 +67,11 @@ export async function runNodeTests(options: NodeTestOptions): Promise<NodeTestRu
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
+}
+
+/** Node 22 calls it experimental. */
+function isolationFlag(mode: 'none' | 'process'): string {
+  return `${Number.parseInt(process.versions.node, 10) < 24 ? '--experimental-test-isolation' : '--test-isolation'}=${mode}`
 }
 
 function readCounts(file: string): TestCounts {
