@@ -109,10 +109,30 @@ export const errorTable = {
     'The record exceeds `maxRequestBytes` or the topic limit; send a reference instead.',
   ),
 
+  OTTLA_RUNTIME_BRAKE: row(
+    false,
+    false,
+    'Too many dead letters in a row: mend the cause the alarm names, then resume the partition or deploy.',
+  ),
+  OTTLA_RUNTIME_CAREFUL: row(
+    false,
+    false,
+    'The process died here several times; records are handled one at a time until the culprit is found.',
+  ),
+  OTTLA_RUNTIME_DEAD_LETTERS_AWAY: row(
+    true,
+    false,
+    'A dead letter could not be written; the partition waits and retries. Check the dead-letter topic.',
+  ),
   OTTLA_RUNTIME_DEADLINE: row(
     true,
     false,
     'The handler took longer than its timeout; honour `signal` or raise `timeout`.',
+  ),
+  OTTLA_RUNTIME_EXPIRED: row(
+    false,
+    false,
+    'Retention removed records before this service had read them; lengthen it or catch up faster.',
   ),
   OTTLA_RUNTIME_LEDGER_IMBALANCE: row(
     false,
@@ -120,6 +140,11 @@ export const errorTable = {
     'A record is unaccounted for: a defect in ottla. The partition is stopped; report it.',
   ),
   OTTLA_RUNTIME_NOT_STARTED: row(false, false, 'Call and await `start()` first.'),
+  OTTLA_RUNTIME_PARKED_FULL: row(
+    true,
+    false,
+    'Too many records wait behind failed ones of the same keys; the partition pauses until they are fewer.',
+  ),
   OTTLA_RUNTIME_PERMANENT: row(
     false,
     false,
@@ -141,6 +166,11 @@ export const errorTable = {
   OTTLA_STORE_FENCED: row(true, false, 'Another process owns this partition now; the transaction was rolled back.'),
   OTTLA_STORE_POOLER: row(false, true, 'The relay needs a session of its own: connect past a transaction-mode pooler.'),
   OTTLA_STORE_SCHEMA: row(false, true, 'Run `ottla store migrate`, or start once with schema: "apply".'),
+  OTTLA_STORE_TX: row(
+    false,
+    false,
+    'The transaction belongs to ottla and ends with the handler; the message says what to do.',
+  ),
   OTTLA_STORE_UNAVAILABLE: row(true, false, 'The database cannot be reached; ottla pauses and retries.'),
 
   OTTLA_TEST_LEDGER: row(false, true, 'A record ended in no stated way, or more than once.'),

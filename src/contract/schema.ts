@@ -141,7 +141,8 @@ export function validateSync<O>(schema: Schema<any, O>, value: unknown): Validat
   answer.then(undefined, () => undefined)
   throw new OttlaError(
     'OTTLA_CONTRACT_ASYNC_SCHEMA',
-    `A schema of ${schema['~standard'].vendor} answered with a promise. Contract schemas are synchronous`,
+    // Zod starts over asynchronously when a transform throws, so this is what that looks like.
+    `A schema of ${schema['~standard'].vendor} answered with a promise: a check in it is asynchronous, or threw`,
   )
 }
 
