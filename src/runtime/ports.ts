@@ -102,6 +102,8 @@ export interface TopicFacts {
   readonly maxRecordBytes: number
   readonly mayRead: boolean
   readonly mayWrite: boolean
+  /** Brokers in the cluster, for judging `replicas`; left out where that means nothing. */
+  readonly brokers?: number
 }
 
 export interface TopicSpec {
@@ -274,8 +276,16 @@ export interface ClaimedEvent {
 export interface RelaySession extends AsyncDisposable {
   /** Takes free shards up to a fair share, renews the leases of those held, and returns them. */
   shards(): Promise<readonly number[]>
-  /** The next unpublished rows of the shards held, in order, at most `maxRows` and `maxBytes`; rows of `skipKeys` left out. */
-  claim(maxRows: number, maxBytes: number, skipKeys: readonly OutboxKey[]): Promise<readonly ClaimedEvent[]>
+  /**
+   * The next unpublished rows of the shards held, in order, at most `maxRows` and `maxBytes`; rows of `skipKeys` left
+   * out, and `heldRows` too: those the relay has in hand already.
+   */
+  claim(
+    maxRows: number,
+    maxBytes: number,
+    skipKeys: readonly OutboxKey[],
+    heldRows?: readonly number[],
+  ): Promise<readonly ClaimedEvent[]>
   /** Is the lease of this shard good for at least `marginMs` more? No round trip; asked just before bytes go out. */
   mayPublish(shard: number, marginMs: number): boolean
   /** Marks rows published. */
