@@ -163,7 +163,18 @@ async function capture(session: Session): Promise<void> {
   await session.unknownVersion()
 
   const created = await session.ask('two partitions', Api.CreateTopics, 7, {
-    topics: [{ name: 'orders', numPartitions: 2, replicationFactor: 1 }],
+    topics: [
+      {
+        name: 'orders',
+        numPartitions: 2,
+        replicationFactor: 1,
+        // The records are old, the markers new: keep them, and in one segment, as a fetch does not cross segments.
+        configs: [
+          { name: 'retention.ms', value: '-1' },
+          { name: 'segment.ms', value: '1000000000000' },
+        ],
+      },
+    ],
     timeoutMs: 10_000,
   })
   const topicId = created.topics[0]?.topicId ?? ''
