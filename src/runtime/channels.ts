@@ -37,6 +37,7 @@ export interface Published {
   readonly position: number
   readonly type: string
   readonly id: string
+  readonly key: string | null
 }
 
 /** The durable steps, in the order in which they happen to one event. */

@@ -20,6 +20,7 @@
  * `refusedRetryMs`; it is never dropped, and only its own followers wait. Other failures park the key with backoff.
  */
 import { OttlaError } from '../contract/errors.ts'
+import { showUtf8 } from '../contract/text.ts'
 import { alarm, outboxState, type Published, published, steps } from './channels.ts'
 import type { ClaimedEvent, Clock, Log, OutboxKey, RelaySession, Sent, Store, Transport, Writer } from './ports.ts'
 
@@ -622,6 +623,7 @@ const publishedFacts = ({ record }: ClaimedEvent, sent: Sent): Published => ({
   position: sent.position,
   type: record.type,
   id: record.id,
+  key: record.key === null ? null : showUtf8(record.key),
 })
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
