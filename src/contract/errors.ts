@@ -70,6 +70,11 @@ export const errorTable = {
     false,
     'A stored batch fails its CRC: the disk or the network damaged it. The partition is stopped.',
   ),
+  OTTLA_KAFKA_LISTENER: row(
+    false,
+    false,
+    'A callback given to the consumer threw. The partition is stopped; mend the callback, or seek to go on.',
+  ),
   OTTLA_KAFKA_MESSAGE_FORMAT: row(
     false,
     false,
@@ -102,6 +107,11 @@ export const errorTable = {
     true,
     false,
     'It may or may not have been stored; publish again with the same `messageId`.',
+  ),
+  OTTLA_PUBLISH_PARTITION: row(
+    false,
+    false,
+    'The topic has no such partition, or fewer than declared; the message has both numbers.',
   ),
   OTTLA_PUBLISH_TOO_LARGE: row(
     false,

@@ -141,6 +141,12 @@ export class FetchPlanner {
     return slot !== undefined && slot.mode === 'open' && !slot.paused
   }
 
+  /** Is it left out of fetches, so that nobody tells where its log ends? */
+  isIdle(held: HeldPartition): boolean {
+    const slot = this.#slot(held)
+    return slot !== undefined && (slot.mode !== 'open' || (slot.paused && slot.loaded))
+  }
+
   setLoaded(held: HeldPartition, loaded: boolean): void {
     const slot = this.#slot(held)
     if (slot !== undefined) slot.loaded = loaded
@@ -251,6 +257,11 @@ export class FetchPlanner {
   /** When a partition left out by the last `plan` has waited long enough; null when none waits. */
   get wakeAtMs(): number | null {
     return this.#wakeAtMs
+  }
+
+  /** All partitions in here, whatever their mode. */
+  held(): readonly HeldPartition[] {
+    return [...this.#slots.values()].map((slot) => slot.held)
   }
 
   #slot(held: HeldPartition): Slot | undefined {

@@ -1,0 +1,89 @@
+/** What a consumer is handed: records of one batch, read in place. */
+import type { RecordBatch, RecordHeader } from '../../wire/record-batch.ts'
+
+/** Consecutive records of one partition: accessors by index over the frame they came in. May be empty. */
+export interface FetchedBatch {
+  readonly count: number
+  /** The position after the last one looked at, even when control records, aborted ones or gaps end the batch. */
+  readonly nextPosition: number
+  /** Bytes held by the batch. */
+  readonly byteLength: number
+  position(index: number): number
+  timestampMs(index: number): number
+  key(index: number): Uint8Array | null
+  value(index: number): Uint8Array | null
+  headers(index: number): readonly RecordHeader[]
+  /** Key and value bytes of one record. */
+  size(index: number): number
+}
+
+/** The records of a batch from a position on. */
+export function recordsFrom(batch: RecordBatch, position: number): FetchedBatch {
+  let skipped = 0
+  while (skipped < batch.count && batch.position(skipped) < position) skipped++
+  return skipped === batch.count ? emptyBatch(batch.nextPosition) : new BatchTail(batch, skipped)
+}
+
+/** Nothing to handle up to a position: control records, aborted ones, or a gap left by compaction. */
+export function emptyBatch(nextPosition: number): FetchedBatch {
+  const none = (): never => {
+    throw new RangeError('an empty batch has no records')
+  }
+  return {
+    count: 0,
+    nextPosition,
+    byteLength: 0,
+    position: none,
+    timestampMs: none,
+    key: none,
+    value: none,
+    headers: none,
+    size: none,
+  }
+}
+
+class BatchTail implements FetchedBatch {
+  readonly #batch: RecordBatch
+  readonly #skipped: number
+
+  constructor(batch: RecordBatch, skipped: number) {
+    this.#batch = batch
+    this.#skipped = skipped
+  }
+
+  get count(): number {
+    return this.#batch.count - this.#skipped
+  }
+
+  get nextPosition(): number {
+    return this.#batch.nextPosition
+  }
+
+  get byteLength(): number {
+    return this.#batch.byteLength
+  }
+
+  position(index: number): number {
+    return this.#batch.position(index + this.#skipped)
+  }
+
+  timestampMs(index: number): number {
+    return this.#batch.timestampMs(index + this.#skipped)
+  }
+
+  key(index: number): Uint8Array | null {
+    return this.#batch.key(index + this.#skipped)
+  }
+
+  value(index: number): Uint8Array | null {
+    return this.#batch.value(index + this.#skipped)
+  }
+
+  headers(index: number): readonly RecordHeader[] {
+    return this.#batch.headers(index + this.#skipped)
+  }
+
+  size(index: number): number {
+    return this.#batch.size(index + this.#skipped)
+  }
+}
