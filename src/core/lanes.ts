@@ -52,7 +52,6 @@ export class Lanes<E extends LaneEntry> {
   /** Behind a waiting head. */
   #parked = 0
   readonly #waitingHeads = new Set<LaneEntry>()
-  readonly #runningHeads = new Set<LaneEntry>()
 
   /** Puts a record in its lane. */
   offer(key: string | null, entry: E): void {
@@ -84,7 +83,6 @@ export class Lanes<E extends LaneEntry> {
     this.#ready--
     entry.lane!.state = 'running'
     this.#running++
-    this.#runningHeads.add(entry)
     return entry as E
   }
 
@@ -92,7 +90,6 @@ export class Lanes<E extends LaneEntry> {
   settle(entry: E): void {
     const lane = this.#expect(entry, 'running')
     this.#running--
-    this.#runningHeads.delete(entry)
     entry.lane = null
     const head = lane.first
     if (head === null) {
@@ -112,7 +109,6 @@ export class Lanes<E extends LaneEntry> {
   park(entry: E): void {
     const lane = this.#expect(entry, 'running')
     this.#running--
-    this.#runningHeads.delete(entry)
     this.#waiting++
     this.#waitingHeads.add(entry)
     this.#behind -= lane.followers
@@ -136,7 +132,6 @@ export class Lanes<E extends LaneEntry> {
     const open = this.open
     this.#byKey.clear()
     this.#waitingHeads.clear()
-    this.#runningHeads.clear()
     this.#readyFirst = null
     this.#readyLast = null
     this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = 0
@@ -178,11 +173,6 @@ export class Lanes<E extends LaneEntry> {
   /** Those that wait, for waking them early, cancelling them, or showing them. */
   waitingEntries(): Iterable<E> {
     return this.#waitingHeads as Iterable<LaneEntry> as Iterable<E>
-  }
-
-  /** Those that run, for aborting them. */
-  runningEntries(): Iterable<E> {
-    return this.#runningHeads as Iterable<LaneEntry> as Iterable<E>
   }
 
   #pushReady(entry: LaneEntry): void {

@@ -55,6 +55,8 @@ export interface MemoryLogOptions {
   /** What the log says about its replicas. Default 1 and 1, as one broker would. */
   readonly replicas?: number
   readonly minInSync?: number
+  /** Default 1. */
+  readonly brokers?: number
   /** How long a release may take. Default 2,000 ms. */
   readonly releaseMs?: number
   /** Records per delivered batch, at most. Default 100. */
@@ -77,6 +79,7 @@ export class MemoryLog {
     this.options = {
       replicas: options.replicas ?? 1,
       minInSync: options.minInSync ?? 1,
+      brokers: options.brokers ?? 1,
       releaseMs: options.releaseMs ?? 2_000,
       batchRecordsMax: options.batchRecordsMax ?? 100,
       embedded: options.embedded ?? true,
@@ -483,6 +486,7 @@ export function memoryTransport(log: MemoryLog = new MemoryLog()): MemoryTranspo
       minInSync: log.options.minInSync,
       retentionMs: Number(topic?.configs.get('retention.ms') ?? 604_800_000),
       maxRecordBytes: Number(topic?.configs.get('max.message.bytes') ?? 1_048_588),
+      brokers: log.options.brokers,
       mayRead: true,
       mayWrite: true,
     }

@@ -1,0 +1,196 @@
+/**
+ * What a handler is given beside the payload: the message's facts, `emit`, `tx`, `signal`, `log`.
+ *
+ * A context is open from the start of one attempt until its handler has returned or its deadline has passed. After that
+ * `emit` and `tx` throw: what they would do could no longer be part of the attempt. Everything here is made when asked
+ * for, so a handler that takes only the payload costs one object.
+ */
+import type { Envelope } from '../contract/envelope.ts'
+import { OttlaError } from '../contract/errors.ts'
+import type { Message } from '../contract/event.ts'
+import { derivedId } from '../contract/id.ts'
+import { encodeMessage } from '../contract/message.ts'
+import type { ServicePlan, Surroundings } from './plan.ts'
+import type { Log, OutboxRecord } from './ports.ts'
+import { toRecord } from './publish.ts'
+
+/** What is known about the message being handled. Never an offset. */
+export class ReceivedMessage {
+  readonly #envelope: Envelope
+  readonly topic: string
+  /** The name of the event. */
+  readonly type: string
+  /** From 1. Attempts that failed for a passing reason are not counted. */
+  readonly attempt: number
+
+  constructor(envelope: Envelope, about: { readonly topic: string; readonly type: string; readonly attempt: number }) {
+    this.#envelope = envelope
+    this.topic = about.topic
+    this.type = about.type
+    this.attempt = about.attempt
+  }
+
+  get id(): string {
+    return this.#envelope.id
+  }
+
+  get source(): string {
+    return this.#envelope.source
+  }
+
+  get key(): string | null {
+    return this.#envelope.keyText
+  }
+
+  /** When the event happened by its producer's clock. Orders nothing. */
+  get time(): Date {
+    return new Date(this.#envelope.timeMs)
+  }
+
+  get headers(): Readonly<Record<string, string>> {
+    return this.#envelope.headers
+  }
+}
+
+export interface EmitOptions {
+  /** `ce_id`; derived from the handled event when left out. */
+  readonly id?: string
+}
+
+/** Collects what is emitted: encoded at once, so that a mistake points at its caller. */
+export class Emissions {
+  readonly #plan: ServicePlan
+  readonly #surroundings: Surroundings
+  readonly #idOf: (type: string, n: number) => string
+  readonly #traceparent: string | null
+  readonly records: OutboxRecord[] = []
+
+  constructor(
+    plan: ServicePlan,
+    surroundings: Surroundings,
+    origin: { readonly idOf: (type: string, n: number) => string; readonly traceparent: string | null },
+  ) {
+    this.#plan = plan
+    this.#surroundings = surroundings
+    this.#idOf = origin.idOf
+    this.#traceparent = origin.traceparent
+  }
+
+  add(message: Message, options: EmitOptions | undefined): void {
+    const { emits, name } = this.#plan
+    if (emits !== null && !emits.has(message.topic)) {
+      throw new OttlaError(
+        'OTTLA_RUNTIME_UNDECLARED_EMIT',
+        `Service ${name} does not declare that it emits to ${message.topic}. Add the topic to its emits`,
+      )
+    }
+    const encoded = encodeMessage(
+      message,
+      {
+        id: options?.id ?? this.#idOf(`${message.topic}.${message.type}`, this.records.length),
+        source: name,
+        timeMs: this.#surroundings.clock.wallMs(),
+        ...(this.#traceparent === null ? {} : { traceparent: this.#traceparent }),
+      },
+      this.#surroundings.topics,
+    )
+    this.records.push(toRecord(encoded, this.#surroundings.facts))
+  }
+}
+
+export class HandlerContext {
+  readonly message: ReceivedMessage
+  readonly #plan: ServicePlan
+  readonly #surroundings: Surroundings
+  readonly #envelope: Envelope
+  #emissions: Emissions | null = null
+  #emit: ((message: Message, options?: EmitOptions) => void) | null = null
+  #controller: AbortController | null = null
+  #closed: 'returned' | 'expired' | null = null
+  #expiry: OttlaError | null = null
+  #tx: unknown
+
+  constructor(plan: ServicePlan, surroundings: Surroundings, message: ReceivedMessage, envelope: Envelope) {
+    this.#plan = plan
+    this.#surroundings = surroundings
+    this.message = message
+    this.#envelope = envelope
+  }
+
+  /** Publishes with the transaction of a service with a store, after the handler otherwise. */
+  get emit(): (message: Message, options?: EmitOptions) => void {
+    this.#emit ??= (message, options) => {
+      this.#refuseWhenClosed('emit')
+      this.#emissions ??= new Emissions(this.#plan, this.#surroundings, {
+        // Ids are unique per source only, so the source is part of what the new id is derived from.
+        idOf: (type, n) =>
+          derivedId({
+            sourceId: `${this.#envelope.source}\n${this.#envelope.id}`,
+            service: this.#plan.name,
+            type,
+            n,
+          }),
+        traceparent: this.#envelope.traceparent,
+      })
+      this.#emissions.add(message, options)
+    }
+    return this.#emit
+  }
+
+  /** The transaction that also holds the inbox row and what is emitted. */
+  get tx(): unknown {
+    if (this.#plan.store === null) {
+      throw new OttlaError(
+        'OTTLA_RUNTIME_WIRING',
+        `Service ${this.#plan.name} has no store, so there is no transaction. Write service(name, { store })`,
+      )
+    }
+    this.#refuseWhenClosed('tx')
+    return this.#tx
+  }
+
+  /** Aborts at the handler's deadline and when the partition is taken away. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#expiry !== null && !this.#controller.signal.aborted) this.#controller.abort(this.#expiry)
+    return this.#controller.signal
+  }
+
+  get log(): Log {
+    return this.#surroundings.log
+  }
+
+  /** @internal */
+  begin(tx: unknown): void {
+    this.#tx = tx
+  }
+
+  /** @internal The handler has returned: what it emitted. */
+  close(): readonly OutboxRecord[] {
+    this.#closed ??= 'returned'
+    return this.#emissions?.records ?? []
+  }
+
+  /** @internal The deadline has passed, or the partition is gone. */
+  expire(error: OttlaError): void {
+    if (this.#closed === 'returned' || this.#expiry !== null) return
+    this.#closed = 'expired'
+    this.#expiry = error
+    this.#controller?.abort(error)
+  }
+
+  /** @internal Why it was cut short; null when it was not. */
+  get expiry(): OttlaError | null {
+    return this.#expiry
+  }
+
+  #refuseWhenClosed(what: string): void {
+    if (this.#closed === null) return
+    throw new OttlaError(
+      'OTTLA_RUNTIME_DEADLINE',
+      this.#closed === 'expired'
+        ? `${what} came after the deadline of ${this.message.topic}.${this.message.type}: the attempt was given up`
+        : `${what} came after the handler of ${this.message.topic}.${this.message.type} had returned; await what uses it`,
+    )
+  }
+}

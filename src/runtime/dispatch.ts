@@ -1,0 +1,469 @@
+/**
+ * One record from its lane to its end: decode, run the handler (inside the store's transaction when there is a store),
+ * decide what its failure means, and carry that out.
+ *
+ * Whatever happens to a started record, exactly one of three things is called for it: `settle` (it ended), `park` (it
+ * gives its slot back and waits), or, when its partition is gone meanwhile, `free`. A handler that returns without a
+ * promise and emits nothing is settled in the same turn: no promise is made for it.
+ */
+import type { Envelope } from '../contract/envelope.ts'
+import { OttlaError } from '../contract/errors.ts'
+import { type Decoded, decodeRecord } from '../contract/message.ts'
+import { backoffMs, handlerBackoff } from '../core/backoff.ts'
+import type { Ending } from '../core/ledger.ts'
+import { type DeadLetterCause, decide, handled, type Outcome } from '../core/outcome.ts'
+import { type Ended, ended } from './channels.ts'
+import { HandlerContext, ReceivedMessage } from './context.ts'
+import { deadLetter, errorCode } from './dead-letter.ts'
+import type { Partition, Work } from './partition.ts'
+import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
+import type { Fence, OutboxRecord } from './ports.ts'
+import { sendAll } from './publish.ts'
+import type { ServiceStats } from './stats.ts'
+
+/** What the service loop does for dispatch. */
+export interface DispatchEvents {
+  /** A started record has ended. The books are done; go on. */
+  settled(partition: Partition): void
+  /** A started record waits in its lane until `atMs`; null: until something else wakes it. */
+  parked(work: Work, atMs: number | null): void
+  /** The store is away for this partition: nothing starts until then. */
+  storeAway(partition: Partition, untilMs: number): void
+  storeBack(partition: Partition): void
+  /** The dead letter could not be stored. */
+  deadLettersAway(partition: Partition, untilMs: number, error: unknown): void
+  /** Too many dead letters: stand still until somebody looks. */
+  braked(partition: Partition): void
+  /** A transaction was refused because its fence is not the newest. */
+  fenced(partition: Partition, fence: Fence): void
+  /** Something that must never happen; the partition is stopped. */
+  defect(partition: Partition, error: unknown): void
+}
+
+/** How the dead letters are written. */
+export interface DeadLetterPlan {
+  readonly maxRecordBytes: number
+}
+
+const slowTurnMs = 1_000
+const noHandlers: ReadonlyMap<string, HandlerPlan> = new Map()
+
+export class Dispatch {
+  readonly #plan: ServicePlan
+  readonly #surroundings: Surroundings
+  readonly #stats: ServiceStats
+  readonly #events: DispatchEvents
+  /** Started and not yet free: these hold the slots, those of partitions that are gone too. */
+  running = 0
+  /** Attempts that wait for something, watched for their deadline. */
+  readonly inHand = new Set<Work>()
+  /** Failures in a row to write a dead letter. */
+  #deadLetterFailures = 0
+
+  constructor(plan: ServicePlan, surroundings: Surroundings, stats: ServiceStats, events: DispatchEvents) {
+    this.#plan = plan
+    this.#surroundings = surroundings
+    this.#stats = stats
+    this.#events = events
+  }
+
+  /** Begins a record that its lane has just handed out. */
+  start(work: Work): void {
+    this.running++
+    const decoded = this.#decode(work)
+    if (work.givenUp !== null) {
+      this.#detached(work, this.#writeDeadLetter(work, decoded.envelope, work.givenUp))
+      return
+    }
+    switch (decoded.kind) {
+      case 'event':
+        this.#attempt(work, decoded)
+        return
+      case 'unknownType':
+        this.#settle(work, 'ignored.unknownType', decoded.envelope)
+        return
+      case 'noHandler':
+        this.#settle(work, 'ignored.noHandler', decoded.envelope)
+        return
+      case 'unprepared':
+        this.#detached(work, this.#prepare(work, decoded))
+        return
+      case 'invalid':
+        // Bytes do not become better by waiting.
+        this.#carryOut(work, { kind: 'deadLetter', cause: 'undecodable', error: decoded.error }, decoded.envelope)
+        return
+      default:
+        decoded satisfies never
+    }
+  }
+
+  /** Looks for attempts beyond their deadline. Returns those that ignored it for as long again. */
+  watch(nowMs: number): readonly Work[] {
+    const stuck: Work[] = []
+    for (const work of this.inHand) {
+      const { handler, context } = work
+      if (handler === null || context === null) continue
+      const lastedMs = nowMs - work.startedMs
+      if (lastedMs < handler.timeoutMs) continue
+      if (context.expiry === null) {
+        context.expire(
+          new OttlaError('OTTLA_RUNTIME_DEADLINE', `${handler.name} took longer than ${handler.timeoutMs} ms`, {
+            details: { service: this.#plan.name, handler: handler.name, timeoutMs: handler.timeoutMs },
+          }),
+        )
+      } else if (lastedMs >= 2 * handler.timeoutMs && !work.stuck) {
+        work.stuck = true
+        stuck.push(work)
+      }
+    }
+    return stuck
+  }
+
+  /** Tells the attempts of a partition that it is taken away. */
+  abort(partition: Partition): void {
+    for (const work of this.inHand) {
+      if (work.partition !== partition) continue
+      work.context?.expire(
+        new OttlaError('OTTLA_RUNTIME_STOPPING', 'The partition was taken away before the handler had finished'),
+      )
+    }
+  }
+
+  #decode(work: Work): Decoded {
+    const { batch, index, partition } = work
+    return decodeRecord(
+      partition.topic,
+      {
+        topicId: partition.held.topicId,
+        partition: partition.held.partition,
+        position: work.position,
+        timestampMs: batch.timestampMs(index),
+        key: batch.key(index),
+        value: batch.value(index),
+        headers: batch.headers(index),
+      },
+      this.#plan.handlers.get(partition.held.topic) ?? noHandlers,
+    )
+  }
+
+  #attempt(work: Work, decoded: Extract<Decoded, { kind: 'event' }>): void {
+    const { event, payload, envelope } = decoded
+    const handler = this.#plan.handlers.get(event.topic)!.get(event.name)!
+    const message = new ReceivedMessage(envelope, { topic: event.topic, type: event.name, attempt: work.counted + 1 })
+    const context = new HandlerContext(this.#plan, this.#surroundings, message, envelope)
+    work.handler = handler
+    work.context = context
+    work.startedMs = this.#surroundings.clock.monotonicMs()
+    if (this.#plan.store !== null) {
+      this.inHand.add(work)
+      this.#detached(work, this.#runInStore(work, payload, envelope))
+      return
+    }
+    let result: unknown
+    try {
+      result = handler.handle(payload, context)
+    } catch (error) {
+      context.close()
+      this.#failed(work, error, envelope)
+      return
+    }
+    if (isThenable(result)) {
+      this.inHand.add(work)
+      this.#detached(work, this.#awaitHandler(work, result, envelope))
+      return
+    }
+    this.#warnWhenSlow(work, handler)
+    const records = context.close()
+    if (records.length === 0) {
+      this.#carryOut(work, handled, envelope)
+      return
+    }
+    this.inHand.add(work)
+    this.#detached(work, this.#sendEmitted(work, records, envelope))
+  }
+
+  // ── without a store ──
+
+  async #awaitHandler(work: Work, result: PromiseLike<unknown>, envelope: Envelope): Promise<void> {
+    try {
+      await result
+    } catch (error) {
+      work.context!.close()
+      this.#failed(work, work.context!.expiry ?? error, envelope)
+      return
+    }
+    const records = work.context!.close()
+    // It overran its deadline and came back all the same: what it emitted since was refused, so the attempt failed.
+    if (work.context!.expiry !== null) this.#failed(work, work.context!.expiry, envelope)
+    else if (records.length > 0) await this.#sendEmitted(work, records, envelope)
+    else this.#carryOut(work, handled, envelope)
+  }
+
+  /** The record counts as handled once what it emitted is stored. */
+  async #sendEmitted(work: Work, records: readonly OutboxRecord[], envelope: Envelope): Promise<void> {
+    if (work.partition.gone) {
+      // The next owner handles the record again and emits the same ids.
+      this.#free(work)
+      return
+    }
+    try {
+      await sendAll(this.#surroundings.writer, records)
+    } catch (error) {
+      this.#failed(work, error, envelope)
+      return
+    }
+    this.#carryOut(work, handled, envelope)
+  }
+
+  // ── with a store ──
+
+  async #runInStore(work: Work, payload: unknown, envelope: Envelope): Promise<void> {
+    const { partition } = work
+    const context = work.context!
+    const fence = partition.fence!
+    try {
+      const result = await this.#plan.store!.handle(
+        {
+          delivery: {
+            service: this.#plan.name,
+            source: envelope.source,
+            id: envelope.id,
+            timeMs: envelope.timeMs,
+          },
+          fence,
+          signal: context.signal,
+        },
+        async (tx) => {
+          context.begin(tx)
+          try {
+            await work.handler!.handle(payload, context)
+          } finally {
+            context.close()
+          }
+          if (context.expiry !== null) throw context.expiry
+          return context.close()
+        },
+      )
+      switch (result) {
+        case 'committed':
+          this.#events.storeBack(partition)
+          this.#carryOut(work, handled, envelope)
+          return
+        case 'duplicate':
+          this.#events.storeBack(partition)
+          this.#stats.handler(work.handler!.name).attempts.duplicate++
+          this.#settle(work, 'duplicate', envelope)
+          return
+        case 'fenced':
+          this.#stats.handler(work.handler!.name).attempts.fenced++
+          this.#park(work, this.#surroundings.clock.monotonicMs())
+          this.#events.fenced(partition, fence)
+          return
+        default:
+          result satisfies never
+      }
+    } catch (error) {
+      this.#failed(work, context.expiry ?? error, envelope)
+    }
+  }
+
+  // ── outcomes ──
+
+  async #prepare(work: Work, decoded: Extract<Decoded, { kind: 'unprepared' }>): Promise<void> {
+    try {
+      await decoded.codec.prepare([decoded.schemaId])
+      // Its lane hands it out again at once; then the bytes can be read.
+      this.#park(work, this.#surroundings.clock.monotonicMs())
+    } catch (error) {
+      this.#failed(work, error, decoded.envelope)
+    }
+  }
+
+  #failed(work: Work, error: unknown, envelope: Envelope): void {
+    const { clock, random, log } = this.#surroundings
+    if (work.partition.gone) {
+      this.#free(work)
+      return
+    }
+    const policy = (work.handler ?? this.#anyHandler(work)).policy
+    let outcome: Outcome
+    try {
+      outcome = decide(error, work, policy, { nowMs: clock.monotonicMs(), random: random() })
+    } catch (broken) {
+      // The service's own `classify` threw: its opinion is missing, the record still needs an end.
+      log.error('classify threw', { service: this.#plan.name, error: broken })
+      const { classify: _, ...ours } = policy
+      outcome = decide(error, work, ours, { nowMs: clock.monotonicMs(), random: random() })
+    }
+    log.debug('attempt failed', {
+      service: this.#plan.name,
+      topic: work.partition.held.topic,
+      partition: work.partition.held.partition,
+      position: work.position,
+      outcome: outcome.kind,
+      error,
+    })
+    this.#carryOut(work, outcome, envelope)
+  }
+
+  /** The one place where an outcome becomes deed. */
+  #carryOut(work: Work, outcome: Outcome, envelope: Envelope): void {
+    if (work.handler !== null) this.#stats.handler(work.handler.name).attempts[outcome.kind]++
+    const { partition } = work
+    if (partition.gone) {
+      this.#free(work)
+      return
+    }
+    switch (outcome.kind) {
+      case 'handled':
+        this.#settle(work, 'handled', envelope)
+        return
+      case 'retry':
+        work.counted++
+        work.transient = 0
+        work.transientSinceMs = 0
+        partition.ledger.retry()
+        this.#park(work, outcome.atMs)
+        return
+      case 'park':
+        work.transient++
+        if (work.transientSinceMs === 0) work.transientSinceMs = this.#surroundings.clock.monotonicMs()
+        partition.ledger.retry()
+        this.#park(work, outcome.atMs)
+        if (outcome.scope === 'partition') this.#events.storeAway(partition, outcome.atMs)
+        return
+      case 'deadLetter':
+        // With `afterDeadLetter: 'hold'` the key is held here, before its followers may start.
+        work.givenUp = outcome
+        this.#detached(work, this.#writeDeadLetter(work, envelope, outcome))
+        return
+      case 'drop':
+        this.#settle(work, 'dropped', envelope, outcome.reason)
+        return
+      default:
+        outcome satisfies never
+    }
+  }
+
+  async #writeDeadLetter(
+    work: Work,
+    envelope: Envelope,
+    { cause, error }: { readonly cause: DeadLetterCause; readonly error: unknown },
+  ): Promise<void> {
+    const { partition } = work
+    const { clock, facts, random, writer } = this.#surroundings
+    if (!partition.brake.allows()) {
+      this.#park(work, null)
+      this.#events.braked(partition)
+      return
+    }
+    const letter = deadLetter({
+      topic: this.#plan.deadLetterTopic,
+      service: this.#plan.name,
+      held: partition.held,
+      envelope,
+      cause,
+      error,
+      attempts: work.counted + 1,
+      failedAtMs: clock.wallMs(),
+      maxRecordBytes: facts.get(this.#plan.deadLetterTopic)?.maxRecordBytes ?? 1_048_588,
+    })
+    try {
+      await writer.send(letter)
+    } catch (failure) {
+      // The failure of the failure path: the record stays at the head of its lane, nothing is skipped.
+      const waitMs = backoffMs(handlerBackoff, ++this.#deadLetterFailures, random())
+      const untilMs = clock.monotonicMs() + waitMs
+      this.#park(work, untilMs)
+      this.#events.deadLettersAway(partition, untilMs, failure)
+      return
+    }
+    this.#deadLetterFailures = 0
+    partition.brake.ended(errorCode(cause, error))
+    this.#settle(work, 'deadLettered', envelope)
+  }
+
+  #settle(work: Work, ending: Ending, envelope: Envelope, dropReason = ''): void {
+    this.#leave(work)
+    const { partition } = work
+    if (partition.gone) {
+      this.#events.settled(partition)
+      return
+    }
+    partition.lanes.settle(work)
+    partition.tracker.finish(work.ticket)
+    if (ending === 'dropped') partition.ledger.drop(dropReason)
+    else partition.ledger.end(ending)
+    if (ending !== 'deadLettered') partition.brake.ended(null)
+    partition.budget.give(work.bytes)
+    partition.endedSince++
+    partition.dirty = true
+    this.#stats.badHeaders += envelope.badHeaders
+    const nowMs = this.#surroundings.clock.monotonicMs()
+    partition.progressMs = nowMs
+    const durationMs = work.handler === null ? 0 : nowMs - work.startedMs
+    if (work.handler !== null) this.#stats.handler(work.handler.name).duration.add(durationMs)
+    if (ended.hasSubscribers) {
+      ended.publish({
+        service: this.#plan.name,
+        topic: partition.held.topic,
+        partition: partition.held.partition,
+        position: work.position,
+        type: envelope.type ?? '',
+        id: envelope.id,
+        key: envelope.keyText,
+        outcome: ending === 'dropped' ? `dropped.${dropReason}` : ending,
+        attempts: work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0),
+        durationMs,
+      } satisfies Ended)
+    }
+    this.#events.settled(partition)
+  }
+
+  #park(work: Work, atMs: number | null): void {
+    this.#leave(work)
+    work.context = null
+    const { partition } = work
+    if (partition.gone) {
+      this.#events.settled(partition)
+      return
+    }
+    partition.lanes.park(work)
+    this.#events.parked(work, atMs)
+  }
+
+  /** Its partition is gone: another owner handles it, here only the slot is given back. */
+  #free(work: Work): void {
+    this.#leave(work)
+    this.#events.settled(work.partition)
+  }
+
+  /** What is not awaited still must not fail unseen: any error here is a defect of ours. */
+  #detached(work: Work, running: Promise<void>): void {
+    running.catch((error: unknown) => this.#events.defect(work.partition, error))
+  }
+
+  #leave(work: Work): void {
+    this.running--
+    this.inHand.delete(work)
+  }
+
+  /** For a failure before a handler was found: the strictest policy of the topic is as good as any. */
+  #anyHandler(work: Work): HandlerPlan {
+    return this.#plan.handlers.get(work.partition.held.topic)!.values().next().value!
+  }
+
+  #warnWhenSlow(work: Work, handler: HandlerPlan): void {
+    const tookMs = this.#surroundings.clock.monotonicMs() - work.startedMs
+    if (tookMs < slowTurnMs) return
+    this.#surroundings.log.warn('a handler blocked the event loop', {
+      service: this.#plan.name,
+      handler: handler.name,
+      durationMs: Math.round(tookMs),
+    })
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}

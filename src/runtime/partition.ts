@@ -1,0 +1,229 @@
+/**
+ * One partition in this service's hands, from `gained` until it is released or lost.
+ *
+ *   gained ──► acquiring ──(store: fence acquired, then confirmed by the group; no store: at once)──► running
+ *                 ▲                                                                                   │
+ *                 └────────────── a transaction was told `fenced` ────────────────────────────────────┤
+ *                                                                                                     │
+ *   running, acquiring ──releasing()──► releasing: nothing starts; what runs may finish ──► gone ◄────┤ lost()
+ *   running ──the books do not balance──► stopped: nothing starts, nothing is committed ──► gone
+ *
+ * While running it may stand still for a reason: the store or the dead letters are away (until a time), or the brake
+ * holds it (until somebody resumes it). Fetching is paused apart from that, by budgets.
+ *
+ * Whoever finishes work for a partition asks `gone` first: that is the ownership fence, since each ownership has a
+ * `Partition` of its own.
+ */
+import type { OttlaError } from '../contract/errors.ts'
+import type { AnyTopic } from '../contract/topic.ts'
+import { Brake } from '../core/brake.ts'
+import { Budget } from '../core/budget.ts'
+import { LaneEntry, Lanes } from '../core/lanes.ts'
+import { Ledger, type LedgerTotals } from '../core/ledger.ts'
+import { OffsetTracker } from '../core/offset-tracker.ts'
+import type { DeadLetterCause } from '../core/outcome.ts'
+import type { HandlerContext } from './context.ts'
+import type { HandlerPlan, ServicePlan } from './plan.ts'
+import type { BatchView, Checkpoint, Clock, Fence, Gained, Held } from './ports.ts'
+
+export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' | 'gone'
+
+/** Why a running partition starts nothing. */
+export type Standing =
+  | { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }
+  | { readonly why: 'brake' | 'asked' }
+
+/** From this many owners lost at one position the partition is handled one record at a time. */
+export const carefulFrom = 3
+/** A record under which this many careful attempts died is given up. */
+const diedMax = 3
+/** Careful mode covers this many positions from where the owners were lost. */
+const carefulSpan = 1_000
+
+/** One record on its way through a partition. */
+export class Work extends LaneEntry {
+  readonly partition: Partition
+  readonly batch: BatchView
+  readonly index: number
+  readonly position: number
+  readonly ticket: number
+  readonly bytes: number
+  /** Failed attempts that count, and failures in a row that do not. */
+  counted = 0
+  transient = 0
+  transientSinceMs = 0
+  /** Its retry. */
+  timer: Disposable | null = null
+  /** The attempt under way. */
+  context: HandlerContext | null = null
+  handler: HandlerPlan | null = null
+  startedMs = 0
+  /** It has been said that it overran its deadline twice. */
+  stuck = false
+  /** Given up, dead letter not stored yet. */
+  givenUp: { readonly cause: DeadLetterCause; readonly error: unknown } | null = null
+
+  constructor(partition: Partition, batch: BatchView, index: number, ticket: number) {
+    super()
+    this.partition = partition
+    this.batch = batch
+    this.index = index
+    this.position = batch.position(index)
+    this.ticket = ticket
+    this.bytes = batch.size(index)
+  }
+}
+
+export class Partition {
+  readonly held: Held
+  readonly topic: AnyTopic
+  readonly lanes = new Lanes<Work>()
+  readonly tracker: OffsetTracker
+  readonly ledger = new Ledger()
+  readonly budget: Budget
+  readonly brake = new Brake()
+  readonly start: Checkpoint
+  state: PartitionState
+  standing: Standing | null = null
+  fence: Fence | null = null
+  /** One at a time until this position, because owners died here. 0: not careful. */
+  carefulUntil: number
+  /** Ended since the last checkpoint was sent. */
+  endedSince = 0
+  /** Something changed since the last checkpoint was stored. */
+  dirty = false
+  checkpointing: Promise<void> | null = null
+  /** Has the loop told the reader to pause? */
+  paused = false
+  /** Too many records stand still in place. */
+  full = false
+  /** Resolved when nothing runs any more, while releasing. */
+  drained: (() => void) | null = null
+  /** The strike of this ownership has been written. */
+  struck = false
+  /** Careful mode: the position whose attempt is on record, and whether one is being written. */
+  notedLow = -1
+  noting = false
+  /** When a record last ended or arrived in an empty partition; monotonic. */
+  progressMs = 0
+  readonly alarmed = new Set<string>()
+  readonly #timers = new Set<Disposable>()
+  /** Where the log ended when it was gained. */
+  readonly logEnd: number
+
+  constructor(gained: Gained, topic: AnyTopic, plan: ServicePlan) {
+    this.held = gained.held
+    this.topic = topic
+    this.start = gained.checkpoint
+    this.logEnd = gained.logEnd
+    this.tracker = new OffsetTracker(gained.checkpoint)
+    this.budget = new Budget(plan.budget)
+    this.state = plan.store === null ? 'running' : 'acquiring'
+    this.carefulUntil = gained.checkpoint.strikes >= carefulFrom ? gained.checkpoint.low + carefulSpan : 0
+    const expired = gained.logStart - gained.checkpoint.low
+    if (expired > 0) this.ledger.expire(expired)
+  }
+
+  get gone(): boolean {
+    return this.state === 'gone'
+  }
+
+  get careful(): boolean {
+    return this.carefulUntil > 0
+  }
+
+  /** May a handler start now? */
+  get startable(): boolean {
+    return (
+      this.state === 'running' &&
+      this.standing === null &&
+      this.lanes.hasReady &&
+      (!this.careful || (!this.noting && this.lanes.running + this.lanes.waiting === 0))
+    )
+  }
+
+  /** Takes in a batch: each record into its lane, those an earlier owner finished straight to the books. */
+  add(batch: BatchView): void {
+    const { lanes, tracker, ledger, budget } = this
+    ledger.fetched(batch.count)
+    for (let index = 0; index < batch.count; index++) {
+      const position = batch.position(index)
+      const ticket = tracker.open(position)
+      if (tracker.skips(position)) {
+        tracker.finish(ticket)
+        ledger.end('skipped')
+        this.endedSince++
+        continue
+      }
+      const work = new Work(this, batch, index, ticket)
+      budget.take(work.bytes)
+      if (position === this.start.low && this.start.strikes >= carefulFrom + diedMax) {
+        const error = new Error(`the process died ${diedMax} times while handling this record`)
+        work.givenUp = { cause: 'processDied', error }
+      }
+      lanes.offer(this.#laneKey(batch.key(index)), work)
+    }
+    tracker.reached(batch.nextPosition)
+    this.dirty = true
+  }
+
+  /** What to store now. `leaving`: given back in peace, so this owner was not lost. */
+  checkpoint(leaving: boolean): Checkpoint {
+    const { low, finished } = this.tracker.progress()
+    return { low, finished, strikes: this.#strikes(low, leaving) }
+  }
+
+  /** Forgets what is open; the caller says how it ended. */
+  close(ending: 'returned.revoked' | 'returned.lost'): LedgerTotals {
+    this.state = 'gone'
+    for (const work of this.lanes.waitingEntries()) work.timer?.[Symbol.dispose]()
+    for (const timer of this.#timers) timer[Symbol.dispose]()
+    this.#timers.clear()
+    this.ledger.endMany(ending, this.lanes.clear())
+    return this.ledger.totals(this.lanes.counts())
+  }
+
+  /** Calls back unless the partition is gone by then. */
+  later(clock: Clock, delayMs: number, callback: () => void): Disposable {
+    const timer = clock.after(Math.max(0, delayMs), () => {
+      this.#timers.delete(timer)
+      callback()
+    })
+    this.#timers.add(timer)
+    return {
+      [Symbol.dispose]: () => {
+        this.#timers.delete(timer)
+        timer[Symbol.dispose]()
+      },
+    }
+  }
+
+  /** Compares the books. Null: they balance. */
+  imbalance(): string | null {
+    return this.ledger.check(this.lanes.open, this.tracker.openCount)
+  }
+
+  /** One alarm per cause and ownership. */
+  firstAlarm(error: OttlaError): boolean {
+    if (this.alarmed.has(error.code)) return false
+    this.alarmed.add(error.code)
+    return true
+  }
+
+  /** Careful mode handles strictly in order: one lane for all. */
+  #laneKey(key: Uint8Array | null): string | null {
+    if (this.careful) return 'careful'
+    if (key === null) return null
+    return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
+  }
+
+  #strikes(low: number, leaving: boolean): number {
+    const { start } = this
+    if (this.careful) {
+      if (leaving) return carefulFrom
+      return low === start.low ? start.strikes + 1 : carefulFrom + 1
+    }
+    if (low > start.low) return 0
+    return leaving ? start.strikes : start.strikes + 1
+  }
+}

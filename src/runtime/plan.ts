@@ -1,0 +1,56 @@
+/**
+ * What a service loop runs: a service definition with everything looked up and every default filled in. The app makes
+ * it once; nothing in here changes afterwards.
+ */
+import type { AnyTopic } from '../contract/topic.ts'
+import type { BudgetLimits } from '../core/budget.ts'
+import type { FailurePolicy } from '../core/outcome.ts'
+import type { HandlerContext } from './context.ts'
+import type { Clock, Log, Store, TopicFacts, Writer } from './ports.ts'
+
+/** One handler of one event. */
+export interface HandlerPlan {
+  /** `<topic>.<Event>`, for messages and metrics. */
+  readonly name: string
+  readonly handle: (payload: unknown, context: HandlerContext) => unknown
+  readonly policy: FailurePolicy
+  /** Until `signal` aborts. */
+  readonly timeoutMs: number
+}
+
+/** One service, ready to run. */
+export interface ServicePlan {
+  readonly name: string
+  /** The consumer group. */
+  readonly group: string
+  readonly clientId: string
+  readonly deadLetterTopic: string
+  /** The topics it reads, by name. */
+  readonly topics: ReadonlyMap<string, AnyTopic>
+  /** Handlers by topic, then by event name. */
+  readonly handlers: ReadonlyMap<string, ReadonlyMap<string, HandlerPlan>>
+  /** Topics it may write to; null: any. */
+  readonly emits: ReadonlySet<string> | null
+  readonly store: Store | null
+  /** Handlers that run at once. */
+  readonly concurrency: number
+  readonly budget: BudgetLimits
+  /** Records that may stand still in place per partition before it pauses with an alarm. */
+  readonly standingMax: number
+  readonly checkpointIntervalMs: number
+  /** How long running handlers may take when the app stops. */
+  readonly drainMs: number
+}
+
+/** What every service of an app shares. */
+export interface Surroundings {
+  readonly clock: Clock
+  readonly log: Log
+  /** In [0, 1). */
+  readonly random: () => number
+  readonly writer: Writer
+  /** Every topic of the app by name: contracts for messages written out by hand. */
+  readonly topics: ReadonlyMap<string, AnyTopic>
+  /** What the broker said about them at start. */
+  readonly facts: ReadonlyMap<string, TopicFacts>
+}

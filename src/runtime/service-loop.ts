@@ -1,0 +1,700 @@
+/**
+ * One service at work: its reader, its partitions, and the decision what runs next.
+ *
+ *   idle ──run()──► running ──stop()──► draining: nothing starts, running handlers finish within the budget,
+ *                                       checkpoints, then the reader leaves the group ──► stopped
+ *
+ * Records come in by `batch` and wait in their lanes. `#pump` starts heads of lanes while slots are free, partition
+ * after partition; it never recurses, so a handler that returns at once costs no stack. Checkpoints go out by interval,
+ * by count, at a release and at the end, one at a time per partition, each computed afresh, and only when the three
+ * books (ledger, lanes, tracker) agree.
+ */
+import { OttlaError } from '../contract/errors.ts'
+import { backoffMs, handlerBackoff } from '../core/backoff.ts'
+import { addTotals, type LedgerTotals } from '../core/ledger.ts'
+import { alarm, steps } from './channels.ts'
+import { Dispatch, type DispatchEvents } from './dispatch.ts'
+import { Partition, type Work } from './partition.ts'
+import type { ServicePlan, Surroundings } from './plan.ts'
+import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Transport } from './ports.ts'
+import { ServiceStats } from './stats.ts'
+
+/** The ledger of one partition, over all ownerships of this process. */
+export interface LedgerRow extends LedgerTotals {
+  readonly service: string
+  readonly topic: string
+  readonly partition: number
+  /** Null when it is not held now. */
+  readonly state: string | null
+  /** Why it starts nothing, when it does not. */
+  readonly standing: string | null
+}
+
+/** What stands still, for people and for tests. */
+export interface Parked {
+  readonly service: string
+  readonly topic: string
+  readonly partition: number
+  readonly position: number
+  readonly attempts: number
+  readonly why: string
+}
+
+type LoopState = 'idle' | 'running' | 'draining' | 'stopped'
+
+/** Records ended since the last checkpoint that make the next one go out before its time. */
+const checkpointCount = 1_000
+/** Starts from one partition before the next one has its turn. */
+const turnMax = 64
+/** Synchronous handlers give the event loop back after this long. */
+const sliceMs = 8
+const ownsRecheckMs = 100
+const watchTickMaxMs = 250
+/** What is left of a release for the last checkpoint. */
+const releaseReserve = 0.2
+
+export class ServiceLoop implements ReaderEvents, DispatchEvents {
+  readonly plan: ServicePlan
+  readonly stats = new ServiceStats()
+  readonly #surroundings: Surroundings
+  readonly #transport: Transport
+  readonly #dispatch: Dispatch
+  readonly #partitions = new Map<string, Partition>()
+  /** The same, for taking turns. */
+  #turns: Partition[] = []
+  #turn = 0
+  #taken = 0
+  readonly #closed = new Map<string, { readonly held: Held; readonly totals: LedgerTotals }>()
+  #reader: Reader | null = null
+  #state: LoopState = 'idle'
+  #pumping = false
+  #resuming: Disposable | null = null
+  #checkpointTimer: Disposable | null = null
+  #watchTimer: Disposable | null = null
+  #stuck: string | null = null
+  #joined = false
+  #groupFault: OttlaError | null = null
+
+  constructor(plan: ServicePlan, surroundings: Surroundings, transport: Transport) {
+    this.plan = plan
+    this.#surroundings = surroundings
+    this.#transport = transport
+    this.#dispatch = new Dispatch(plan, surroundings, this.stats, this)
+  }
+
+  /** Joins the group. Returns at once; partitions come when the group hands them out. */
+  run(): void {
+    const { plan } = this
+    this.#state = 'running'
+    if (plan.topics.size === 0) return
+    this.#reader = this.#transport.reader(
+      {
+        group: plan.group,
+        topics: [...plan.topics.keys()],
+        clientId: plan.clientId,
+        maxBytesPerPartition: plan.budget.maxBytes,
+      },
+      this,
+    )
+  }
+
+  /** Drains and leaves the group. */
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped' || this.#state === 'draining') return
+    this.#state = 'draining'
+    for (const partition of this.#partitions.values()) this.#updateFlow(partition)
+    await Promise.all([...this.#partitions.values()].map((each) => this.#release(each, this.plan.drainMs)))
+    await this.#reader?.[Symbol.asyncDispose]()
+    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#resuming]) timer?.[Symbol.dispose]()
+    this.#state = 'stopped'
+  }
+
+  // ── ReaderEvents ──
+
+  async gained(parts: readonly Gained[]): Promise<void> {
+    this.#joined = true
+    this.#groupFault = null
+    if (parts.length > 0) this.stats.rebalances++
+    for (const gained of parts) {
+      const { held } = gained
+      const topic = this.plan.topics.get(held.topic)
+      if (topic === undefined) continue
+      const partition = new Partition(gained, topic, this.plan)
+      partition.progressMs = this.#surroundings.clock.monotonicMs()
+      this.#partitions.set(keyOf(held), partition)
+      this.#surroundings.log.debug('gained', { service: this.plan.name, ...placeOf(held) })
+      if (partition.careful) {
+        this.#alarm(partition, 'OTTLA_RUNTIME_CAREFUL', `owners were lost ${gained.checkpoint.strikes} times here`)
+      }
+      const { expired } = partition.ledger.totals(partition.lanes.counts())
+      if (expired > 0) this.#alarm(partition, 'OTTLA_RUNTIME_EXPIRED', `retention removed ${expired} unread records`)
+      // Not awaited: a store that is away must not hold up the group.
+      if (partition.state === 'acquiring') void this.#acquire(partition)
+    }
+    this.#turns = [...this.#partitions.values()]
+  }
+
+  batch(held: Held, records: BatchView): void {
+    const partition = this.#of(held)
+    if (partition === undefined) return
+    if (partition.lanes.open === 0) partition.progressMs = this.#surroundings.clock.monotonicMs()
+    try {
+      partition.add(records)
+    } catch (error) {
+      this.defect(partition, error)
+      return
+    }
+    this.#updateFlow(partition)
+    this.#pump()
+    this.#armCheckpoint()
+  }
+
+  async releasing(parts: readonly Held[], deadlineMs: number): Promise<void> {
+    await Promise.all(
+      parts.map((held) => {
+        const partition = this.#of(held)
+        return partition === undefined ? undefined : this.#release(partition, deadlineMs * (1 - releaseReserve))
+      }),
+    )
+  }
+
+  lost(parts: readonly Held[]): void {
+    for (const held of parts) {
+      const partition = this.#of(held)
+      if (partition !== undefined) this.#close(partition, 'returned.lost')
+    }
+  }
+
+  fault(where: Held | 'group', error: OttlaError): void {
+    const { log } = this.#surroundings
+    if (where === 'group') {
+      this.#groupFault = error
+      log.warn('the group has a fault', { service: this.plan.name, error })
+      if (error.fatal) this.#publishAlarm(null, error)
+      return
+    }
+    const partition = this.#of(where)
+    log.warn('a partition has a fault', { service: this.plan.name, ...placeOf(where), error })
+    if (partition === undefined) this.#publishAlarm(null, error)
+    else if (partition.firstAlarm(error)) this.#publishAlarm(partition, error)
+  }
+
+  // ── DispatchEvents ──
+
+  settled(partition: Partition): void {
+    if (!partition.gone) {
+      this.#updateFlow(partition)
+      this.#leaveCareful(partition)
+      if (partition.endedSince >= checkpointCount) void this.#checkpoint(partition, false)
+      if (partition.lanes.running === 0) partition.drained?.()
+      this.#armCheckpoint()
+    }
+    this.#pump()
+  }
+
+  parked(work: Work, atMs: number | null): void {
+    const { partition } = work
+    if (partition.lanes.running === 0) partition.drained?.()
+    if (atMs !== null && partition.state !== 'releasing') {
+      const { clock } = this.#surroundings
+      work.timer = partition.later(clock, atMs - clock.monotonicMs(), () => this.#wake(work))
+    }
+    if (!partition.full && partition.lanes.standing >= this.plan.standingMax) {
+      partition.full = true
+      this.#alarm(
+        partition,
+        'OTTLA_RUNTIME_PARKED_FULL',
+        `${partition.lanes.standing} records wait behind failures; the partition pauses until they are fewer`,
+      )
+    }
+    this.#updateFlow(partition)
+    this.#pump()
+  }
+
+  storeAway(partition: Partition, untilMs: number): void {
+    this.#stand(partition, { why: 'storeAway', untilMs })
+    this.#alarm(partition, 'OTTLA_STORE_UNAVAILABLE', 'the store is away; the partition waits for it')
+  }
+
+  storeBack(partition: Partition): void {
+    partition.alarmed.delete('OTTLA_STORE_UNAVAILABLE')
+  }
+
+  deadLettersAway(partition: Partition, untilMs: number, error: unknown): void {
+    this.#stand(partition, { why: 'deadLettersAway', untilMs })
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_DEAD_LETTERS_AWAY',
+      `a dead letter could not be written to ${this.plan.deadLetterTopic}; the partition waits`,
+      error,
+    )
+  }
+
+  braked(partition: Partition): void {
+    partition.standing = { why: 'brake' }
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_BRAKE',
+      `too many dead letters; the commonest cause is ${partition.brake.commonestCause()}. Resume when it is mended`,
+    )
+    this.#updateFlow(partition)
+  }
+
+  fenced(partition: Partition, fence: Fence): void {
+    if (partition.state !== 'running' || partition.fence?.epoch !== fence.epoch) return
+    partition.state = 'acquiring'
+    void this.#acquire(partition)
+  }
+
+  defect(partition: Partition, error: unknown): void {
+    if (partition.gone || partition.state === 'stopped') return
+    partition.state = 'stopped'
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_LEDGER_IMBALANCE',
+      `a record is unaccounted for: ${error instanceof Error ? error.message : String(error)}`,
+      error,
+    )
+    this.#updateFlow(partition)
+  }
+
+  // ── for operators, metrics and tests ──
+
+  /** Lets partitions go on that stand still until somebody says so. Returns how many. */
+  resume(topic?: string, partition?: number): number {
+    let count = 0
+    for (const each of this.#partitions.values()) {
+      if (topic !== undefined && each.held.topic !== topic) continue
+      if (partition !== undefined && each.held.partition !== partition) continue
+      if (each.standing === null || 'untilMs' in each.standing) continue
+      each.brake.release()
+      each.standing = null
+      each.alarmed.clear()
+      for (const work of [...each.lanes.waitingEntries()]) if (work.timer === null) each.lanes.wake(work)
+      this.#updateFlow(each)
+      count++
+    }
+    this.#pump()
+    return count
+  }
+
+  /** Stands a partition, or all of a topic, or all, still. Running handlers finish. Returns how many. */
+  pause(topic?: string, partition?: number): number {
+    let count = 0
+    for (const each of this.#partitions.values()) {
+      if (topic !== undefined && each.held.topic !== topic) continue
+      if (partition !== undefined && each.held.partition !== partition) continue
+      if (each.standing !== null && !('untilMs' in each.standing)) continue
+      each.standing = { why: 'asked' }
+      this.#updateFlow(each)
+      count++
+    }
+    return count
+  }
+
+  ledger(): readonly LedgerRow[] {
+    const rows: LedgerRow[] = []
+    for (const [key, partition] of this.#partitions) {
+      const totals = partition.ledger.totals(partition.lanes.counts())
+      const before = this.#closed.get(key)
+      rows.push(
+        this.#row(partition.held, before === undefined ? totals : addTotals(before.totals, totals), {
+          state: partition.state,
+          standing: partition.standing?.why ?? null,
+        }),
+      )
+    }
+    for (const [key, { held, totals }] of this.#closed) {
+      if (!this.#partitions.has(key)) rows.push(this.#row(held, totals, { state: null, standing: null }))
+    }
+    return rows
+  }
+
+  lag(): readonly Lag[] {
+    return this.#reader?.lag() ?? []
+  }
+
+  /** Records that wait for a retry or for a person. */
+  parkedRecords(): readonly Parked[] {
+    const parked: Parked[] = []
+    for (const partition of this.#partitions.values()) {
+      for (const work of partition.lanes.waitingEntries()) {
+        parked.push({
+          service: this.plan.name,
+          topic: partition.held.topic,
+          partition: partition.held.partition,
+          position: work.position,
+          attempts: work.counted + work.transient,
+          why: partition.standing?.why ?? 'retry',
+        })
+      }
+    }
+    return parked
+  }
+
+  /** How far a partition has come: everything below is finished. Null when it is not held or not ready. */
+  low(topic: string, partition: number): number | null {
+    const held = this.#partitions.get(`${topic}/${partition}`)
+    return held === undefined || held.state !== 'running' ? null : held.tracker.low
+  }
+
+  get inFlight(): number {
+    return this.#dispatch.running
+  }
+
+  /** Why a person or the orchestrator must act; null when all is well. */
+  get stuck(): string | null {
+    return this.#stuck
+  }
+
+  /** Has the group handed something out, and is nothing wrong with it? */
+  get joined(): boolean {
+    return this.#reader === null || (this.#joined && this.#groupFault === null)
+  }
+
+  /** Is something wrong with the group itself? */
+  get faulty(): boolean {
+    return this.#groupFault !== null
+  }
+
+  /** Partitions that make no progress although they should: stopped, standing, or still without the store's fence. */
+  standing(): readonly { readonly topic: string; readonly partition: number; readonly why: string }[] {
+    const list = []
+    for (const { held, state, standing } of this.#partitions.values()) {
+      const why = state === 'stopped' ? 'stopped' : (standing?.why ?? (state === 'acquiring' ? 'acquiring' : null))
+      if (why !== null) list.push({ topic: held.topic, partition: held.partition, why })
+    }
+    return list
+  }
+
+  /** Sends the checkpoints of everything that has changed and waits for them. */
+  async checkpointAll(): Promise<void> {
+    await Promise.all([...this.#partitions.values()].map((each) => this.#checkpoint(each, false)))
+  }
+
+  // ── starting handlers ──
+
+  #pump(): void {
+    if (this.#pumping || this.#state !== 'running') return
+    this.#pumping = true
+    try {
+      const untilMs = this.#surroundings.clock.monotonicMs() + sliceMs
+      let count = 0
+      while (this.#dispatch.running < this.plan.concurrency) {
+        const partition = this.#nextPartition()
+        if (partition === null) break
+        if (!this.#reader!.owns(partition.held)) {
+          // Perhaps no longer ours: nothing starts. Either `lost` follows, or the session turns out to be alive.
+          this.#pumpLater(ownsRecheckMs)
+          break
+        }
+        if (!partition.struck) this.#strike(partition)
+        if (partition.careful && !this.#noteCarefulAttempt(partition)) continue
+        const work = partition.lanes.next()!
+        try {
+          this.#dispatch.start(work)
+        } catch (error) {
+          this.defect(partition, error)
+        }
+        if ((++count & 15) === 0 && this.#surroundings.clock.monotonicMs() > untilMs) {
+          this.#pumpLater(0)
+          break
+        }
+      }
+      if (this.#dispatch.inHand.size > 0) this.#armWatch()
+    } finally {
+      this.#pumping = false
+    }
+  }
+
+  #pumpLater(delayMs: number): void {
+    this.#resuming ??= this.#surroundings.clock.after(delayMs, () => {
+      this.#resuming = null
+      this.#pump()
+    })
+  }
+
+  /** The partition whose turn it is, among those that can start something. */
+  #nextPartition(): Partition | null {
+    const turns = this.#turns
+    // Once around and back to where it began: that one may only have had its turn.
+    for (let tried = 0; tried <= turns.length && turns.length > 0; tried++) {
+      const partition = turns[this.#turn % turns.length]!
+      if (partition.startable && this.#taken < turnMax) {
+        this.#taken++
+        return partition
+      }
+      this.#turn = (this.#turn + 1) % turns.length
+      this.#taken = 0
+    }
+    return null
+  }
+
+  #wake(work: Work): void {
+    work.timer = null
+    const { partition } = work
+    if (partition.gone || partition.state === 'releasing') return
+    partition.lanes.wake(work)
+    if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) {
+      partition.full = false
+      partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
+    }
+    this.#updateFlow(partition)
+    this.#pump()
+  }
+
+  /** Nothing of this partition starts before `untilMs`. */
+  #stand(partition: Partition, standing: { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }) {
+    if (partition.gone) return
+    if (partition.standing !== null && !('untilMs' in partition.standing)) return
+    partition.standing = standing
+    this.#updateFlow(partition)
+    const { clock } = this.#surroundings
+    partition.later(clock, standing.untilMs - clock.monotonicMs(), () => {
+      if (partition.standing !== standing) return
+      partition.standing = null
+      this.#updateFlow(partition)
+      this.#pump()
+    })
+  }
+
+  // ── the store's fence ──
+
+  /** Acquire, then confirm: bump the epoch in the store, then ask the group whether the partition is still ours. */
+  async #acquire(partition: Partition): Promise<void> {
+    const { held } = partition
+    const { clock, log, random } = this.#surroundings
+    for (let failures = 1; partition.state === 'acquiring'; failures++) {
+      try {
+        const epoch = await this.plan.store!.acquire(this.plan.name, held.topicId, held.partition)
+        if (partition.state !== 'acquiring') return
+        if ((await this.#reader!.confirm(held)) === 'held') {
+          if ((partition.state as string) !== 'acquiring') return
+          partition.fence = { service: this.plan.name, topicId: held.topicId, partition: held.partition, epoch }
+          partition.state = 'running'
+          partition.alarmed.delete('OTTLA_STORE_UNAVAILABLE')
+          this.#updateFlow(partition)
+          this.#pump()
+          return
+        }
+      } catch (error) {
+        log.warn('the fence of a partition could not be acquired; trying again', {
+          service: this.plan.name,
+          ...placeOf(held),
+          error,
+        })
+        this.#alarm(partition, 'OTTLA_STORE_UNAVAILABLE', 'the fence of the partition cannot be acquired', error)
+      }
+      const waitMs = backoffMs(handlerBackoff, failures, random())
+      await new Promise<void>((done) => void partition.later(clock, waitMs, done))
+    }
+  }
+
+  // ── careful mode ──
+
+  /** The first handler of an ownership: note that this owner has begun, so that its death can be counted. */
+  #strike(partition: Partition): void {
+    partition.struck = true
+    if (!partition.careful) void this.#checkpoint(partition, false)
+  }
+
+  /** In careful mode the attempt is on record before the handler starts. True when it already is. */
+  #noteCarefulAttempt(partition: Partition): boolean {
+    const { low } = partition.tracker
+    if (partition.notedLow === low) return true
+    partition.noting = true
+    partition.dirty = true
+    void this.#checkpoint(partition, false).then(() => {
+      partition.noting = false
+      // Still dirty: it could not be stored, so the attempt must not begin.
+      if (partition.dirty) return this.#pumpLater(ownsRecheckMs)
+      partition.notedLow = low
+      this.#pump()
+    })
+    return false
+  }
+
+  #leaveCareful(partition: Partition): void {
+    if (!partition.careful || partition.lanes.open > 0 || partition.tracker.next < partition.carefulUntil) return
+    partition.carefulUntil = 0
+    this.#updateFlow(partition)
+  }
+
+  // ── flow ──
+
+  #updateFlow(partition: Partition): void {
+    if (partition.gone) return
+    partition.budget.change()
+    const pause =
+      this.#state !== 'running' ||
+      partition.state !== 'running' ||
+      partition.budget.stopped ||
+      partition.full ||
+      (partition.standing !== null && !('untilMs' in partition.standing)) ||
+      (partition.careful && partition.tracker.next >= partition.carefulUntil && partition.lanes.open > 0)
+    if (pause === partition.paused) return
+    partition.paused = pause
+    if (pause) this.#reader?.pause(partition.held)
+    else this.#reader?.resume(partition.held)
+  }
+
+  // ── checkpoints ──
+
+  #armCheckpoint(): void {
+    if (this.#checkpointTimer !== null || this.#state !== 'running') return
+    this.#checkpointTimer = this.#surroundings.clock.after(this.plan.checkpointIntervalMs, () => {
+      this.#checkpointTimer = null
+      for (const partition of this.#partitions.values()) void this.#checkpoint(partition, false)
+    })
+  }
+
+  /** Sends one; a call while one is under way waits for it and, when something changed since, sends another. */
+  async #checkpoint(partition: Partition, leaving: boolean): Promise<void> {
+    while (partition.checkpointing !== null) await partition.checkpointing
+    if (!partition.dirty && !(leaving && partition.struck)) return
+    if (partition.gone || partition.state === 'stopped') return
+    const wrong = partition.imbalance()
+    if (wrong !== null) {
+      this.defect(partition, wrong)
+      return
+    }
+    partition.dirty = false
+    partition.endedSince = 0
+    partition.checkpointing = this.#sendCheckpoint(partition, leaving)
+    try {
+      await partition.checkpointing
+    } finally {
+      partition.checkpointing = null
+    }
+  }
+
+  async #sendCheckpoint(partition: Partition, leaving: boolean): Promise<void> {
+    const checkpoint = partition.checkpoint(leaving)
+    const about = { service: this.plan.name, ...placeOf(partition.held), low: checkpoint.low }
+    if (steps.offsetBeforeCommit.hasSubscribers) steps.offsetBeforeCommit.publish(about)
+    try {
+      const result = await this.#reader!.checkpoint(partition.held, checkpoint)
+      if (result === 'lost') this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
+      else if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
+    } catch (error) {
+      // Nothing is lost by it: the next one covers it, and a new owner redoes what lies between.
+      partition.dirty = true
+      this.#surroundings.log.warn('checkpoint failed; trying again', { ...about, error })
+      this.#armCheckpoint()
+    }
+  }
+
+  // ── giving up partitions ──
+
+  async #release(partition: Partition, budgetMs: number): Promise<void> {
+    if (partition.gone) return
+    const stopped = partition.state === 'stopped'
+    partition.state = 'releasing'
+    for (const work of partition.lanes.waitingEntries()) {
+      work.timer?.[Symbol.dispose]()
+      work.timer = null
+    }
+    if (partition.lanes.running > 0) {
+      await this.#within(budgetMs, new Promise<void>((done) => (partition.drained = done)))
+    }
+    // It may have been lost while its handlers finished.
+    if (partition.gone) return
+    // A broker that does not answer must not hold up the end: without the checkpoint the next owner redoes.
+    if (!stopped) await this.#within(Math.max(500, budgetMs * releaseReserve), this.#checkpoint(partition, true))
+    this.#close(partition, 'returned.revoked')
+  }
+
+  /** Waits for `work`, but no longer than this. */
+  async #within(maxMs: number, work: Promise<void>): Promise<void> {
+    let timer: Disposable | undefined
+    const late = new Promise<void>((done) => {
+      timer = this.#surroundings.clock.after(maxMs, done)
+    })
+    try {
+      await Promise.race([work, late])
+    } finally {
+      timer?.[Symbol.dispose]()
+    }
+  }
+
+  #close(partition: Partition, ending: 'returned.revoked' | 'returned.lost'): void {
+    if (partition.gone) return
+    const { held } = partition
+    const key = keyOf(held)
+    const totals = partition.close(ending)
+    const before = this.#closed.get(key)
+    this.#closed.set(key, { held, totals: before === undefined ? totals : addTotals(before.totals, totals) })
+    if (this.#partitions.get(key) === partition) this.#partitions.delete(key)
+    this.#turns = [...this.#partitions.values()]
+    this.#dispatch.abort(partition)
+    partition.drained?.()
+    this.#surroundings.log.debug('given up', { service: this.plan.name, ...placeOf(held), ending })
+  }
+
+  // ── deadlines ──
+
+  #armWatch(): void {
+    if (this.#watchTimer !== null) return
+    let tickMs = watchTickMaxMs
+    for (const work of this.#dispatch.inHand) {
+      if (work.handler !== null) tickMs = Math.min(tickMs, Math.max(5, work.handler.timeoutMs / 4))
+    }
+    this.#watchTimer = this.#surroundings.clock.after(tickMs, () => {
+      this.#watchTimer = null
+      for (const work of this.#dispatch.watch(this.#surroundings.clock.monotonicMs())) {
+        this.#stuck = `${work.handler!.name} ignores its deadline`
+        this.#alarm(
+          work.partition,
+          'OTTLA_RUNTIME_DEADLINE',
+          `${work.handler!.name} has not settled ${work.handler!.timeoutMs} ms after its signal aborted`,
+        )
+      }
+      if (this.#dispatch.inHand.size > 0) this.#armWatch()
+    })
+  }
+
+  // ── saying things ──
+
+  #alarm(partition: Partition, code: AlarmCode, text: string, cause?: unknown): void {
+    const { held } = partition
+    const error = new OttlaError(code, `${this.plan.name}, ${held.topic}-${held.partition}: ${text}`, {
+      cause,
+      details: { service: this.plan.name, ...placeOf(held) },
+    })
+    if (partition.firstAlarm(error)) this.#publishAlarm(partition, error)
+  }
+
+  #publishAlarm(partition: Partition | null, error: OttlaError): void {
+    this.stats.alarms++
+    const place = partition === null ? {} : placeOf(partition.held)
+    this.#surroundings.log.error(error.message, { code: error.code, service: this.plan.name, ...place, error })
+    alarm.publish({ service: this.plan.name, ...place, error })
+  }
+
+  #row(held: Held, totals: LedgerTotals, now: Pick<LedgerRow, 'state' | 'standing'>): LedgerRow {
+    return { service: this.plan.name, topic: held.topic, partition: held.partition, ...now, ...totals }
+  }
+
+  #of(held: Held): Partition | undefined {
+    const partition = this.#partitions.get(keyOf(held))
+    return partition?.held.ownership === held.ownership ? partition : undefined
+  }
+}
+
+type AlarmCode =
+  | 'OTTLA_RUNTIME_BRAKE'
+  | 'OTTLA_RUNTIME_CAREFUL'
+  | 'OTTLA_RUNTIME_DEADLINE'
+  | 'OTTLA_RUNTIME_DEAD_LETTERS_AWAY'
+  | 'OTTLA_RUNTIME_EXPIRED'
+  | 'OTTLA_RUNTIME_LEDGER_IMBALANCE'
+  | 'OTTLA_RUNTIME_PARKED_FULL'
+  | 'OTTLA_STORE_UNAVAILABLE'
+
+function keyOf(held: Held): string {
+  return `${held.topic}/${held.partition}`
+}
+
+function placeOf(held: Held): { readonly topic: string; readonly partition: number } {
+  return { topic: held.topic, partition: held.partition }
+}

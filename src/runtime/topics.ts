@@ -1,0 +1,182 @@
+/**
+ * Are the topics there, and as the contract says? Asked once at start, before the first record is fetched; missing ones
+ * are made where that is allowed. Every difference is listed in one error.
+ */
+import { OttlaError } from '../contract/errors.ts'
+import type { AnyTopic } from '../contract/topic.ts'
+import { alarm } from './channels.ts'
+import { deadLetterRoomBytes } from './dead-letter.ts'
+import type { ServicePlan } from './plan.ts'
+import type { Clock, Log, TopicFacts, TopicSpec, Transport } from './ports.ts'
+
+export interface TopicCheck {
+  readonly transport: Transport
+  readonly plans: readonly ServicePlan[]
+  readonly topics: ReadonlyMap<string, AnyTopic>
+  readonly mode: 'verify' | 'create'
+  readonly durability: 'single' | undefined
+  readonly clock: Clock
+  readonly log: Log
+}
+
+const appearMs = 10_000
+const pollMs = 50
+const defaultMaxRecordBytes = 1_048_588
+
+/** What the broker says about every topic of the app. Throws OTTLA_RUNTIME_TOPIC with all differences. */
+export async function checkTopics(check: TopicCheck): Promise<ReadonlyMap<string, TopicFacts>> {
+  const { transport, topics, plans, mode } = check
+  const reading = plans.filter((plan) => plan.topics.size > 0)
+  const deadLetters = new Map(reading.map((plan) => [plan.deadLetterTopic, plan]))
+  const problems: string[] = []
+  let facts = await describe(transport, [...topics.keys()])
+  if (mode === 'create') {
+    await create(transport, missingSpecs(topics, facts), problems)
+    facts = await describeUntilThere(check, [...topics.keys()], facts)
+  }
+  let dead = await describe(transport, [...deadLetters.keys()])
+  if (mode === 'create') {
+    const specs: TopicSpec[] = []
+    for (const [name, plan] of deadLetters) {
+      if (dead.get(name)?.exists !== true) specs.push(deadLetterSpec(name, plan, facts))
+    }
+    await create(transport, specs, problems)
+    dead = await describeUntilThere(check, [...deadLetters.keys()], dead)
+  }
+  for (const topic of topics.values()) {
+    const readers = reading.filter((plan) => plan.topics.has(topic.name))
+    const writers = plans.filter((plan) => plan.emits?.has(topic.name) === true)
+    problems.push(...topicProblems(check, topic, facts.get(topic.name), { readers, writers }))
+  }
+  for (const [name, plan] of deadLetters) {
+    problems.push(...deadLetterProblems(check, name, dead.get(name), limitOf(plan, facts)))
+  }
+  if (problems.length > 0) {
+    throw new OttlaError('OTTLA_RUNTIME_TOPIC', `The topics are not as they should be:\n- ${problems.join('\n- ')}`, {
+      details: { problems },
+    })
+  }
+  return new Map([...facts, ...dead])
+}
+
+interface Users {
+  readonly readers: readonly ServicePlan[]
+  readonly writers: readonly ServicePlan[]
+}
+
+function topicProblems(
+  check: TopicCheck,
+  topic: AnyTopic,
+  facts: TopicFacts | undefined,
+  { readers, writers }: Users,
+): string[] {
+  const { name, partitions } = topic
+  if (facts?.exists !== true) {
+    return [`${name} does not exist${check.mode === 'verify' ? '; make it, or start with topics: "create"' : ''}`]
+  }
+  const problems = durabilityProblems(check, facts)
+  if (partitions !== null && facts.partitions < partitions) {
+    problems.push(`${name} has ${facts.partitions} partitions, the contract declares ${partitions}`)
+  }
+  if (partitions !== null && facts.partitions > partitions) {
+    const error = new OttlaError(
+      'OTTLA_RUNTIME_TOPIC',
+      `${name} has ${facts.partitions} partitions, the contract declares ${partitions}: keys stay on the declared ones`,
+    )
+    check.log.warn(error.message)
+    alarm.publish({ service: readers[0]?.name ?? writers[0]?.name ?? '', topic: name, error })
+  }
+  if (readers.length > 0 && !facts.mayRead) problems.push(`${name} may not be read by this principal`)
+  if (writers.length > 0 && !facts.mayWrite) problems.push(`${name} may not be written by this principal`)
+  return problems
+}
+
+function deadLetterProblems(
+  check: TopicCheck,
+  name: string,
+  facts: TopicFacts | undefined,
+  sourceLimitBytes: number,
+): string[] {
+  if (facts?.exists !== true) {
+    const how = `--config retention.ms=-1 --config max.message.bytes=${sourceLimitBytes + deadLetterRoomBytes}`
+    return [`${name}, where records go that cannot be handled, does not exist; make it with ${how}`]
+  }
+  const problems = durabilityProblems(check, facts)
+  if (!facts.mayWrite) problems.push(`${name} may not be written by this principal`)
+  if (facts.retentionMs !== -1) {
+    problems.push(`${name} forgets dead letters after ${facts.retentionMs} ms; set its retention.ms to -1`)
+  }
+  if (facts.maxRecordBytes < sourceLimitBytes) {
+    problems.push(
+      `${name} takes records of ${facts.maxRecordBytes} bytes, its source of ${sourceLimitBytes}; raise max.message.bytes to ${sourceLimitBytes + deadLetterRoomBytes}`,
+    )
+  }
+  return problems
+}
+
+function durabilityProblems(check: TopicCheck, facts: TopicFacts): string[] {
+  if (check.durability === 'single' || (facts.brokers ?? 1) < 3) return []
+  const problems: string[] = []
+  if (facts.replicas < 3) {
+    problems.push(
+      `${facts.topic} has ${facts.replicas} replicas on ${facts.brokers} brokers; 3 are safe, or say durability: "single"`,
+    )
+  }
+  if (facts.minInSync < 2) {
+    problems.push(`${facts.topic} has min.insync.replicas ${facts.minInSync}; 2 is safe, or say durability: "single"`)
+  }
+  return problems
+}
+
+function missingSpecs(topics: ReadonlyMap<string, AnyTopic>, facts: ReadonlyMap<string, TopicFacts>): TopicSpec[] {
+  return [...topics.values()]
+    .filter(({ name }) => facts.get(name)?.exists !== true)
+    .map(({ name, partitions }) => ({ topic: name, partitions: partitions ?? 1 }))
+}
+
+function deadLetterSpec(name: string, plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): TopicSpec {
+  const partitions = Math.max(1, ...[...plan.topics.keys()].map((topic) => facts.get(topic)?.partitions ?? 1))
+  return {
+    topic: name,
+    partitions,
+    configs: {
+      'retention.ms': '-1',
+      'retention.bytes': '-1',
+      'max.message.bytes': String(limitOf(plan, facts) + deadLetterRoomBytes),
+    },
+  }
+}
+
+/** The largest record a service can meet. */
+function limitOf(plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): number {
+  const limits = [...plan.topics.keys()].map((topic) => facts.get(topic)?.maxRecordBytes ?? defaultMaxRecordBytes)
+  return limits.length === 0 ? defaultMaxRecordBytes : Math.max(...limits)
+}
+
+async function create(transport: Transport, specs: readonly TopicSpec[], problems: string[]): Promise<void> {
+  if (specs.length === 0) return
+  for (const { topic, error } of await transport.ensure(specs)) {
+    if (error !== undefined) problems.push(`${topic} could not be made: ${error.message}`)
+  }
+}
+
+async function describe(transport: Transport, names: readonly string[]): Promise<ReadonlyMap<string, TopicFacts>> {
+  if (names.length === 0) return new Map()
+  return new Map((await transport.describe(names)).map((facts) => [facts.topic, facts]))
+}
+
+/** A topic just made takes a moment to be known everywhere. */
+async function describeUntilThere(
+  { transport, clock }: TopicCheck,
+  names: readonly string[],
+  known: ReadonlyMap<string, TopicFacts>,
+): Promise<ReadonlyMap<string, TopicFacts>> {
+  const there = (facts: ReadonlyMap<string, TopicFacts>) => names.every((name) => facts.get(name)?.exists === true)
+  if (there(known)) return known
+  const untilMs = clock.monotonicMs() + appearMs
+  for (;;) {
+    const facts = await describe(transport, names)
+    if (there(facts) || clock.monotonicMs() >= untilMs) return facts
+    await new Promise<void>((done) => void clock.after(pollMs, done))
+  }
+}
