@@ -21,6 +21,8 @@ type PartitionAnswer = Draft<ProduceResponsePartitionProduceResponse>
 /** The last version before zstd was allowed. */
 const lastWithoutZstd = 6
 const zstd = 4
+/** The first version that can say who leads instead. */
+const firstWithLeader = 10
 
 const faultAnswers: Readonly<Record<BatchFault, readonly [errorCode: number, message: string]>> = {
   truncated: [ErrorCode.CORRUPT_MESSAGE, 'The batch is shorter than its length says.'],
@@ -96,7 +98,7 @@ function store(call: Call, piece: Piece): PartitionAnswer {
   if (partition.leader !== call.node) {
     return {
       ...failure(index, ErrorCode.NOT_LEADER_OR_FOLLOWER),
-      ...(partition.leader === -1
+      ...(partition.leader === -1 || call.version < firstWithLeader
         ? {}
         : { currentLeader: { leaderId: partition.leader, leaderEpoch: partition.leaderEpoch } }),
     }

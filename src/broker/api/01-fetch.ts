@@ -20,6 +20,9 @@ import { endpoints } from './00-produce.ts'
 const firstFromFollowers = 11
 /** The first version that names topics by id. */
 const firstWithIds = 13
+/** The first version that can say who leads instead, and the first that can say where that is. */
+const firstWithLeader = 12
+const firstWithEndpoints = 16
 /** What one answer holds at most, whatever the client asks for. */
 const answerBytesMax = 55 * 1024 * 1024
 
@@ -117,8 +120,8 @@ function collect(call: Call, request: FetchRequest): Collected {
   const fail = (index: number, errorCode: number, partition?: Partition): PartitionAnswer => {
     failed = true
     const answered = failure(index, errorCode)
-    if (partition === undefined || partition.leader === -1) return answered
-    moved.add(partition.leader)
+    if (partition === undefined || partition.leader === -1 || call.version < firstWithLeader) return answered
+    if (call.version >= firstWithEndpoints) moved.add(partition.leader)
     return { ...answered, currentLeader: { leaderId: partition.leader, leaderEpoch: partition.leaderEpoch } }
   }
   const responses = request.topics.map((asked) => {
