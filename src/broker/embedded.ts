@@ -104,6 +104,8 @@ export interface EmbeddedBroker extends AsyncDisposable {
   topics(): readonly string[]
   /** Every record of a topic, by partition and offset; empty when there is no such topic. */
   records(topic: string): readonly StoredRecord[]
+  /** Where the log of each partition ends; empty when there is no such topic. */
+  ends(topic: string): readonly number[]
   /** What a group committed; empty when there is no such group. */
   committed(group: string): readonly CommittedFacts[]
   /** State of a group; undefined when there is none. */
@@ -258,6 +260,10 @@ class Embedded implements EmbeddedBroker {
     return (this.#cluster.topics.get(topic)?.partitions ?? []).flatMap(({ index, log }) =>
       [...allRecords(index, log.batches, compression)].filter(({ offset }) => offset >= log.startOffset),
     )
+  }
+
+  ends(topic: string): readonly number[] {
+    return (this.#cluster.topics.get(topic)?.partitions ?? []).map(({ log }) => log.endOffset)
   }
 
   committed(groupId: string): readonly CommittedFacts[] {
