@@ -74,6 +74,7 @@ function banner(bootstrapServers: string, autoCreates: boolean): string[] {
     '',
     autoCreates ? 'Topics are made when first used.' : 'Unknown topics are refused.',
     `  kcat -b ${bootstrapServers} -L`,
+    `  ottla topics create greetings -b ${bootstrapServers}`,
     `  echo 'hello' | ottla produce greetings -b ${bootstrapServers}`,
     `  ottla consume greetings --from-beginning -b ${bootstrapServers}`,
     '',

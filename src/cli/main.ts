@@ -9,8 +9,12 @@ import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { addBrokerCommand } from './broker.ts'
 import { addConnectionOptions } from './connection.ts'
+import { addConsumeCommand } from './consume.ts'
 import { exitDone, report } from './failure.ts'
 import { endWithReader } from './output.ts'
+import { addProduceCommand } from './produce.ts'
+import { addStoreCommand } from './store-command.ts'
+import { addTopicsCommand } from './topics.ts'
 
 endWithReader()
 
@@ -24,6 +28,10 @@ const program = addConnectionOptions(
     .exitOverride(),
 )
 addBrokerCommand(program)
+addProduceCommand(program)
+addConsumeCommand(program)
+addTopicsCommand(program)
+addStoreCommand(program)
 
 let exitCode: number = exitDone
 try {
