@@ -15,6 +15,7 @@ const allowanceBytes = 1024 * 1024
 /** What an array slot, and an object beside its slot, is accounted as. */
 export const slotBytes = 8
 export const objectBytes = 16
+const viewBytes = 64
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
@@ -197,7 +198,7 @@ export class Reader {
   /** The next `length` bytes as a view. */
   view(length: number): Uint8Array {
     const start = this.skip(length)
-    this.charge(objectBytes)
+    this.charge(viewBytes)
     return this.bytes.subarray(start, start + length)
   }
 
