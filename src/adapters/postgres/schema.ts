@@ -116,7 +116,11 @@ export interface Meta {
 }
 
 export async function readMeta(client: ClientShape): Promise<Meta | null> {
-  const there = await client.query(`select to_regclass('ottla.meta') is not null as there`)
+  // Not to_regclass: it may answer from a cache that does not know yet what another process has just committed.
+  const there = await client.query(
+    `select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+       where n.nspname = 'ottla' and c.relname = 'meta') as there`,
+  )
   if (there.rows[0]?.there !== true) return null
   const meta = await client.query('select schema_version, shards from ottla.meta')
   const row = meta.rows[0]
