@@ -11,7 +11,6 @@ export class KafkaClient implements AsyncDisposable {
   readonly #cluster: Cluster
   readonly #producers = new Set<Producer>()
   readonly #consumers = new Set<Consumer>()
-  readonly #consumers = new Set<Consumer>()
   #admin: Admin | null = null
 
   /** Connects nothing yet. Throws OTTLA_CONFIG_INVALID with every problem listed. */
@@ -38,22 +37,6 @@ export class KafkaClient implements AsyncDisposable {
    * Reads topics, as a member of a group when `groupId` is given; starts at once and tells what happens through `on`.
    * Throws OTTLA_CONFIG_INVALID.
    */
-  consumer(options: ConsumerOptions, on: ConsumerEvents): Consumer {
-    const consumer: Consumer = new Consumer(
-      {
-        cluster: this.#cluster,
-        compression: builtInCompression,
-        requestTimeoutMs: this.#options.requestTimeoutMs,
-        onClose: () => this.#consumers.delete(consumer),
-      },
-      options,
-      on,
-    )
-    this.#consumers.add(consumer)
-    return consumer
-  }
-
-  /** Reads topics, alone or as a member of a group, and calls `on` from then on. Throws OTTLA_CONFIG_INVALID. */
   consumer(options: ConsumerOptions, on: ConsumerEvents): Consumer {
     const consumer: Consumer = new Consumer(
       {
