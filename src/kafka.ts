@@ -1,4 +1,6 @@
-/** The door `ottla/kafka`: a Kafka client by itself. */
+/** The door `ottla/kafka`: the transport for `app`, and the Kafka client it stands on, usable by itself. */
+export type { KafkaOptions } from './adapters/kafka/transport.ts'
+export { kafka } from './adapters/kafka/transport.ts'
 export type { ErrorCode, KafkaErrorFacts } from './contract/errors.ts'
 export { OttlaError } from './contract/errors.ts'
 export type {
@@ -20,11 +22,13 @@ export type {
 export { Admin } from './kafka/admin.ts'
 export { KafkaClient } from './kafka/client.ts'
 export type {
+  CommitResult,
   ConsumerEvents,
   ConsumerOptions,
   FetchedBatch,
   GainedPartition,
   HeldPartition,
+  OffsetValue,
   PartitionLag,
   StartPosition,
 } from './kafka/consumer.ts'

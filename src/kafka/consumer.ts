@@ -87,6 +87,8 @@ export interface ConsumerParts {
   readonly compression: Compression
   readonly requestTimeoutMs: number
   readonly crc32c?: Crc32c
+  /** Called once when it has ended. */
+  readonly onClose?: () => void
 }
 
 /** How far behind, from the broker's side. `seconds`: age of the oldest record not committed, 0 when none is known. */
@@ -158,6 +160,7 @@ export class Consumer implements AsyncDisposable {
   readonly #cluster: Cluster
   readonly #options: Resolved
   readonly #on: ConsumerEvents
+  readonly #onClose: (() => void) | undefined
   readonly #ownership = new Ownership()
   readonly #fetch: FetchLoop
   readonly #group: GroupLoop | null
@@ -175,6 +178,7 @@ export class Consumer implements AsyncDisposable {
     this.#cluster = parts.cluster
     this.#options = resolve(options)
     this.#on = on
+    this.#onClose = parts.onClose
     const o = this.#options
     const lane = `${++consumers}`
     const { requestTimeoutMs } = parts
@@ -332,6 +336,7 @@ export class Consumer implements AsyncDisposable {
     this.#metadata?.[Symbol.dispose]()
     await this.#fetch[Symbol.asyncDispose]()
     await Promise.allSettled(this.#turns.values())
+    this.#onClose?.()
   }
 
   async #start(): Promise<void> {

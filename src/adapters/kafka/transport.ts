@@ -1,0 +1,285 @@
+/**
+ * Apache Kafka, and whatever speaks its protocol, as the runtime's log.
+ *
+ * Thin: topics, producer and group membership are the client's; what is decided here is how a checkpoint becomes a
+ * committed offset with metadata, and back (`checkpoint.ts`).
+ *
+ * Each client id has a client of its own, because brokers show, limit and bill by it; services that share an id share
+ * connections.
+ */
+import { OttlaError } from '../../contract/errors.ts'
+import { KafkaClient } from '../../kafka/client.ts'
+import type { Consumer, ConsumerOptions } from '../../kafka/consumer.ts'
+import { optionsFromEnvironment } from '../../kafka/io/environment.ts'
+import type { ClientOptions } from '../../kafka/options.ts'
+import type { Producer, ProducerOptions } from '../../kafka/producer.ts'
+import type {
+  Checkpoint,
+  CheckpointResult,
+  EnsureResult,
+  Gained,
+  Held,
+  Lag,
+  OutgoingRecord,
+  Position,
+  Reader,
+  ReaderEvents,
+  ReaderOptions,
+  Sent,
+  TopicFacts,
+  TopicSpec,
+  Transport,
+  TransportFeatures,
+  Writer,
+  WriterOptions,
+} from '../../runtime/ports.ts'
+import { decodeCheckpoint, encodeCheckpoint } from './checkpoint.ts'
+
+/** How to reach Kafka and how to behave there. */
+export interface KafkaOptions extends Partial<ClientOptions> {
+  /** An embedded broker for development and tests: topics may be created by default. Default false. */
+  readonly embedded?: boolean
+  /** How records are published. */
+  readonly producer?: Omit<ProducerOptions, 'partitioner'>
+  /** How records are read. The group, its topics and where to start come from the services. */
+  readonly consumer?: Omit<ConsumerOptions, 'groupId' | 'topics' | 'start' | 'maxBytesPerPartition'>
+}
+
+/** A fetch never needs more of one partition than this, whatever budget the runtime has for it. */
+const maxFetchBytesPerPartition = 1024 * 1024
+const defaultMaxRecordBytes = 1_048_588
+const alreadyExists = 36
+const never = -1
+
+/**
+ * The transport for `app({ transport: kafka({ bootstrapServers }) })`.
+ *
+ * Without `bootstrapServers` the connection is read from the environment: `KAFKA_BOOTSTRAP_SERVERS`,
+ * `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_*`, `KAFKA_SSL_*`. Connects when first needed. Throws OTTLA_CONFIG_INVALID.
+ */
+export function kafka(options: KafkaOptions = {}): Transport {
+  const { embedded = false, producer = {}, consumer = {}, ...given } = options
+  const fromEnvironment = given.bootstrapServers === undefined ? optionsFromEnvironment(process.env) : undefined
+  const client = { ...fromEnvironment, ...given }
+  if (client.bootstrapServers === undefined) {
+    throw new OttlaError(
+      'OTTLA_CONFIG_INVALID',
+      'kafka({ bootstrapServers }) is missing, and KAFKA_BOOTSTRAP_SERVERS is not set',
+    )
+  }
+  return new KafkaTransport(client as ClientOptions, { embedded, producer, consumer })
+}
+
+interface Behaviour {
+  readonly embedded: boolean
+  readonly producer: NonNullable<KafkaOptions['producer']>
+  readonly consumer: NonNullable<KafkaOptions['consumer']>
+}
+
+class KafkaTransport implements Transport {
+  readonly name = 'kafka'
+  readonly embedded: boolean
+  readonly features: TransportFeatures = {
+    exclusive: 'fenced',
+    transactions: false,
+    seekByTime: true,
+    partitionsCanGrow: true,
+    nativeDeliveryCount: false,
+  }
+  readonly #options: ClientOptions
+  readonly #behaviour: Behaviour
+  readonly #clients = new Map<string, KafkaClient>()
+  #closing: Promise<void> | null = null
+
+  constructor(options: ClientOptions, behaviour: Behaviour) {
+    this.#options = options
+    this.#behaviour = behaviour
+    this.embedded = behaviour.embedded
+    // Says at once what is wrong with the options.
+    this.#client(undefined)
+  }
+
+  async describe(topics: readonly string[]): Promise<readonly TopicFacts[]> {
+    const admin = this.#client(undefined).admin()
+    const [described, cluster] = await Promise.all([admin.describeTopics(topics), admin.describeCluster()])
+    const brokers = cluster.brokers.length
+    return described.map(({ topic, exists, id, partitions, replicas, configs, mayRead, mayWrite, error }) => {
+      // Only what says nothing about the topic itself fails the call.
+      if (error !== undefined && exists === false && error.code === 'OTTLA_KAFKA_AUTHORIZATION') {
+        return { ...unreadable, topic, brokers }
+      }
+      const config = (name: string, unknown: number): number => {
+        const value = Number(configs[name])
+        return configs[name] === undefined || Number.isNaN(value) ? unknown : value
+      }
+      return {
+        topic,
+        exists,
+        id,
+        partitions: partitions.length,
+        replicas,
+        // Where configurations may not be read, nothing is claimed that would be a reason to refuse.
+        minInSync: config('min.insync.replicas', Math.min(2, replicas)),
+        retentionMs: config('retention.ms', never),
+        maxRecordBytes: config('max.message.bytes', defaultMaxRecordBytes),
+        mayRead: mayRead ?? true,
+        mayWrite: mayWrite ?? true,
+        brokers,
+      }
+    })
+  }
+
+  async ensure(topics: readonly TopicSpec[]): Promise<readonly EnsureResult[]> {
+    const results = await this.#client(undefined).admin().createTopics(topics)
+    return results.map(({ topic, created, error }) =>
+      error === undefined || error.kafka?.code === alreadyExists ? { topic, created } : { topic, created, error },
+    )
+  }
+
+  async writer(options: WriterOptions = {}): Promise<Writer> {
+    const { deliveryTimeoutMs } = options
+    return new KafkaWriter(
+      this.#client(options.clientId).producer({
+        ...this.#behaviour.producer,
+        ...(deliveryTimeoutMs === undefined ? {} : { deliveryTimeoutMs }),
+      }),
+    )
+  }
+
+  reader(options: ReaderOptions, on: ReaderEvents): Reader {
+    return new KafkaReader(this.#client(options.clientId), options, on, this.#behaviour.consumer)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= Promise.all([...this.#clients.values()].map((client) => client.close())).then(() => undefined)
+    return this.#closing
+  }
+
+  #client(clientId: string | undefined): KafkaClient {
+    if (this.#closing !== null) throw new OttlaError('OTTLA_KAFKA_CLOSED', 'The transport was closed')
+    const key = clientId ?? ''
+    const known = this.#clients.get(key)
+    if (known !== undefined) return known
+    const client = new KafkaClient(clientId === undefined ? this.#options : { ...this.#options, clientId })
+    this.#clients.set(key, client)
+    return client
+  }
+}
+
+const unreadable = {
+  exists: true,
+  id: '',
+  partitions: 0,
+  replicas: 0,
+  minInSync: 0,
+  retentionMs: never,
+  maxRecordBytes: defaultMaxRecordBytes,
+  mayRead: false,
+  mayWrite: false,
+} as const
+
+class KafkaWriter implements Writer {
+  readonly #producer: Producer
+
+  constructor(producer: Producer) {
+    this.#producer = producer
+  }
+
+  async send(record: OutgoingRecord, options?: { readonly signal?: AbortSignal }): Promise<Sent> {
+    const { partition, offset, timestampMs } = await this.#producer.send(record, options)
+    return { partition, position: offset, timestampMs }
+  }
+
+  flush(): Promise<void> {
+    return this.#producer.flush()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#producer.close()
+  }
+}
+
+/** A consumer whose commits are checkpoints. */
+class KafkaReader implements Reader {
+  readonly #consumer: Consumer
+
+  constructor(client: KafkaClient, options: ReaderOptions, on: ReaderEvents, behaviour: Behaviour['consumer']) {
+    const { group, topics, start, maxBytesPerPartition } = options
+    this.#consumer = client.consumer(
+      {
+        ...behaviour,
+        groupId: group,
+        topics,
+        ...(start === undefined ? {} : { start }),
+        ...(maxBytesPerPartition === undefined
+          ? {}
+          : { maxBytesPerPartition: Math.max(1024, Math.min(maxFetchBytesPerPartition, maxBytesPerPartition)) }),
+      },
+      {
+        gained: (parts) =>
+          on.gained(
+            parts.map(({ held, position, committed, logStart, logEnd }): Gained => {
+              const map =
+                committed === null
+                  ? null
+                  : decodeCheckpoint({
+                      topicId: held.topicId,
+                      offset: committed.offset,
+                      leaderEpoch: committed.leaderEpoch,
+                      logEnd,
+                      metadata: committed.metadata,
+                    })
+              const { finished, strikes } = map ?? { finished: [], strikes: 0 }
+              return { held, checkpoint: { low: position, finished, strikes }, logStart, logEnd }
+            }),
+          ),
+        batch: (held, records) => on.batch(held, records),
+        releasing: (parts, deadlineMs) => on.releasing(parts, deadlineMs),
+        lost: (parts) => on.lost(parts),
+        fault: (where, error) => on.fault(where, error),
+      },
+    )
+  }
+
+  pause(held: Held): void {
+    this.#consumer.pause(held)
+  }
+
+  resume(held: Held): void {
+    this.#consumer.resume(held)
+  }
+
+  async checkpoint(held: Held, checkpoint: Checkpoint): Promise<CheckpointResult> {
+    const offset = checkpoint.low
+    const metadata = encodeCheckpoint({
+      ...checkpoint,
+      topicId: held.topicId,
+      leaderEpoch: this.#consumer.commitEpoch(held),
+    })
+    const result = await this.#consumer.commit(held, { offset, metadata })
+    if (result !== 'too-large') return result
+    // A broker with a smaller limit than Kafka's: where we are counts more than what is finished beyond it.
+    const plain = await this.#consumer.commit(held, { offset, metadata: '' })
+    return plain === 'stored' ? 'stored-without-map' : 'lost'
+  }
+
+  confirm(held: Held): Promise<'held' | 'lost'> {
+    return this.#consumer.confirm(held)
+  }
+
+  owns(held: Held): boolean {
+    return this.#consumer.owns(held)
+  }
+
+  seek(held: Held, to: Position): Promise<void> {
+    return this.#consumer.seek(held, to)
+  }
+
+  lag(): readonly Lag[] {
+    return this.#consumer.lag()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#consumer[Symbol.asyncDispose]()
+  }
+}
