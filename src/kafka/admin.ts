@@ -60,7 +60,12 @@ export interface TopicDescription {
 export interface ClusterDescription {
   readonly clusterId: string | null
   readonly controller: number
-  readonly brokers: readonly { readonly id: number; readonly host: string; readonly port: number; readonly rack: string | null }[]
+  readonly brokers: readonly {
+    readonly id: number
+    readonly host: string
+    readonly port: number
+    readonly rack: string | null
+  }[]
 }
 
 export interface PartitionName {
@@ -281,11 +286,19 @@ export class Admin {
   async topicConfigs(
     topics: readonly string[],
     options: AdminCallOptions = {},
-  ): Promise<readonly { readonly topic: string; readonly configs: Readonly<Record<string, string>>; readonly error?: OttlaError }[]> {
+  ): Promise<
+    readonly {
+      readonly topic: string
+      readonly configs: Readonly<Record<string, string>>
+      readonly error?: OttlaError
+    }[]
+  > {
     if (topics.length === 0) return []
     const { body } = await this.#any(
       Api.DescribeConfigs,
-      { resources: topics.map((name) => ({ resourceType: resourceTopic, resourceName: name, configurationKeys: null })) },
+      {
+        resources: topics.map((name) => ({ resourceType: resourceTopic, resourceName: name, configurationKeys: null })),
+      },
       options,
     )
     return topics.map((topic) => {
@@ -294,7 +307,11 @@ export class Admin {
       const configs: Record<string, string> = {}
       for (const c of told.configs) if (c.value !== null && !c.isSensitive) configs[c.name] = c.value
       if (told.errorCode === 0) return { topic, configs }
-      return { topic, configs, error: brokerError(told.errorCode, `Reading the configuration of ${topic}`, told.errorMessage) }
+      return {
+        topic,
+        configs,
+        error: brokerError(told.errorCode, `Reading the configuration of ${topic}`, told.errorMessage),
+      }
     })
   }
 
@@ -450,11 +467,20 @@ export class Admin {
   }
 
   /** State and members of classic groups. A group nobody knows is answered with state `Dead`. */
-  async describeGroups(groups: readonly string[], options: AdminCallOptions = {}): Promise<readonly GroupDescription[]> {
+  async describeGroups(
+    groups: readonly string[],
+    options: AdminCallOptions = {},
+  ): Promise<readonly GroupDescription[]> {
     return Promise.all(
       groups.map(async (group): Promise<GroupDescription> => {
         const what = `Describing group ${group}`
-        const body = await this.#atCoordinator(group, Api.DescribeGroups, { groups: [group] }, (b) => b.groups[0]?.errorCode ?? -1, options)
+        const body = await this.#atCoordinator(
+          group,
+          Api.DescribeGroups,
+          { groups: [group] },
+          (b) => b.groups[0]?.errorCode ?? -1,
+          options,
+        )
         const told = body.groups[0]
         // Since version 6 an unknown group is an error instead of a dead one.
         if (told === undefined || (told.errorCode !== 0 && told.errorCode !== 69)) {
@@ -521,14 +547,21 @@ export class Admin {
         offset: p.committedOffset,
         leaderEpoch: p.committedLeaderEpoch,
         metadata: p.metadata,
-        ...(p.errorCode === 0 ? {} : { error: brokerError(p.errorCode, `OffsetFetch of ${t.name}-${p.partitionIndex}`) }),
+        ...(p.errorCode === 0
+          ? {}
+          : { error: brokerError(p.errorCode, `OffsetFetch of ${t.name}-${p.partitionIndex}`) }),
       })),
     )
   }
 
   // ── asking ──
 
-  #call(options: { readonly signal?: AbortSignal; readonly timeoutMs?: number; maxVersion?: number; minVersion?: number }) {
+  #call(options: {
+    readonly signal?: AbortSignal
+    readonly timeoutMs?: number
+    maxVersion?: number
+    minVersion?: number
+  }) {
     return {
       timeoutMs: options.timeoutMs ?? this.#timeoutMs,
       ...(options.signal === undefined ? {} : { signal: options.signal }),

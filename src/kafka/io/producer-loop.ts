@@ -13,7 +13,7 @@
  * answer to a request also only asks for a turn: what its callers publish next is then part of it.
  */
 import { OttlaError } from '../../contract/errors.ts'
-import { type Codec, type CompressionName } from '../../wire/compression.ts'
+import type { Codec, CompressionName } from '../../wire/compression.ts'
 import { isRetriable } from '../../wire/error-codes.ts'
 import { Api, type Draft, type Requests, type Responses } from '../../wire/protocol.ts'
 import { batchHeaderBytes, type RecordHeader, recordBytesAtMost } from '../../wire/record-batch.ts'
@@ -87,7 +87,12 @@ const unknownTopicMs = 5_000
 const stickyBytes = 16 * 1024
 const zeroTopicId = 'AAAAAAAAAAAAAAAAAAAAAA'
 /** Errors that no later attempt can cure. */
-const hopeless = new Set(['OTTLA_KAFKA_AUTHENTICATION', 'OTTLA_KAFKA_TLS', 'OTTLA_KAFKA_CLOSED', 'OTTLA_KAFKA_UNSUPPORTED_VERSION'])
+const hopeless = new Set([
+  'OTTLA_KAFKA_AUTHENTICATION',
+  'OTTLA_KAFKA_TLS',
+  'OTTLA_KAFKA_CLOSED',
+  'OTTLA_KAFKA_UNSUPPORTED_VERSION',
+])
 
 export class ProducerLoop {
   readonly #cluster: Cluster
@@ -390,7 +395,12 @@ export class ProducerLoop {
         }
         const broker = this.#broker(node)
         for (;;) {
-          const { batches } = this.#accumulator.drain(sequencers, { identity, inFlight: broker.inFlight, nowMs, urgent })
+          const { batches } = this.#accumulator.drain(sequencers, {
+            identity,
+            inFlight: broker.inFlight,
+            nowMs,
+            urgent,
+          })
           if (batches.length === 0) break
           this.#produce(broker, batches)
         }
@@ -519,7 +529,9 @@ export class ProducerLoop {
       const verdict = sequencer.onAnswer(batch, { errorCode, baseOffset, appendTimeMs: logAppendTimeMs }, moment)
       if (learned) sequencer.wake()
       const error =
-        errorCode === 0 ? null : brokerError(errorCode, `Produce to ${batch.topic}-${batch.partition}`, answer.errorMessage)
+        errorCode === 0
+          ? null
+          : brokerError(errorCode, `Produce to ${batch.topic}-${batch.partition}`, answer.errorMessage)
       this.#carryOut(batch, verdict, error)
     }
   }
@@ -535,7 +547,11 @@ export class ProducerLoop {
     for (const batch of batches) {
       const sequencer = this.#accumulator.sequencerOf(batch)
       if (sent) batch.maybeStored = true
-      this.#carryOut(batch, isHopeless ? sequencer.onImpossible(batch) : sequencer.onNoAnswer(batch, sent, moment), error)
+      this.#carryOut(
+        batch,
+        isHopeless ? sequencer.onImpossible(batch) : sequencer.onNoAnswer(batch, sent, moment),
+        error,
+      )
     }
   }
 
@@ -606,7 +622,8 @@ export class ProducerLoop {
           this.#identity = { id: body.producerId, epoch: body.producerEpoch }
           return
         } catch (cause) {
-          const error = cause instanceof OttlaError ? cause : new OttlaError('OTTLA_KAFKA_CONNECTION', String(cause), { cause })
+          const error =
+            cause instanceof OttlaError ? cause : new OttlaError('OTTLA_KAFKA_CONNECTION', String(cause), { cause })
           this.#lastTrouble = error
           if (!error.retriable) {
             // No id, nothing is sent: what waits for one would only wait for its deadline.

@@ -84,7 +84,12 @@ export class Accumulator<T> {
    */
   drain(
     sequencers: readonly Sequencer<T>[],
-    now: { readonly identity: ProducerIdentity; readonly inFlight: number; readonly nowMs: number; readonly urgent: boolean },
+    now: {
+      readonly identity: ProducerIdentity
+      readonly inFlight: number
+      readonly nowMs: number
+      readonly urgent: boolean
+    },
   ): Drained<T> {
     const batches: Batch<T>[] = []
     let bytes = 0

@@ -43,7 +43,8 @@ export class StickyPartitioner {
   #move(partitions: readonly PartitionState[], random: number): void {
     this.#bytes = 0
     const led = partitions.filter((p) => p.leader >= 0 && p.partition !== this.#current)
-    const among = led.length > 0 ? led : partitions.filter((p) => p.leader >= 0 || partitions.every((q) => q.leader < 0))
+    const among =
+      led.length > 0 ? led : partitions.filter((p) => p.leader >= 0 || partitions.every((q) => q.leader < 0))
     this.#current = among[Math.floor(random * among.length)]?.partition ?? 0
   }
 }

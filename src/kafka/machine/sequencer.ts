@@ -222,7 +222,8 @@ export class Sequencer<T> {
       filling = null
     }
     if (filling === null) {
-      const builder = this.#options.builders.pop() ?? new RecordBatchBuilder(Math.max(2048, estimate + batchHeaderBytes))
+      const builder =
+        this.#options.builders.pop() ?? new RecordBatchBuilder(Math.max(2048, estimate + batchHeaderBytes))
       filling = {
         topic: this.topic,
         partition: this.partition,
