@@ -92,7 +92,6 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
         group: plan.group,
         topics: [...plan.topics.keys()],
         clientId: plan.clientId,
-        maxBytesPerPartition: plan.budget.maxBytes,
       },
       this,
     )

@@ -1,0 +1,12 @@
+/** The door `ottla/testing`: apps for tests, embedded parts, and the conformance suites of the ports. */
+export { type EmbeddedPostgres, type EmbeddedPostgresOptions, embeddedPostgres } from './testing/embedded-postgres.ts'
+export { MemoryStore, type MemoryTx, memory } from './testing/memory-store.ts'
+export {
+  MemoryLog,
+  type MemoryLogOptions,
+  type MemoryReader,
+  type MemoryRecord,
+  type MemoryTransport,
+  memoryTransport,
+} from './testing/memory-transport.ts'
+export { type OperableTestApp, type TestAppOptions, testApp } from './testing/test-app.ts'
