@@ -21,7 +21,7 @@ import path from 'node:path'
 import { OttlaError } from '../contract/errors.ts'
 
 export interface EmbeddedPostgresOptions {
-  /** A server that is there already; it wins over everything. Default: environment `DATABASE_URL`. */
+  /** A server that is there already; it wins over everything. Default: environment `DATABASE_URL`; `''` means none. */
   readonly url?: string
   /** Write to disk as production does. Default false: quicker, and what a power cut leaves is worthless. */
   readonly durable?: boolean

@@ -1,8 +1,8 @@
 import { test } from 'node:test'
-import { embeddedPostgres } from '../../testing/embedded-postgres.ts'
 import { postgresConformance } from '../../testing/conformance/postgres.ts'
 import { postgresFixture } from '../../testing/conformance/postgres-fixture.ts'
 import { storeConformance } from '../../testing/conformance/store.ts'
+import { embeddedPostgres } from '../../testing/embedded-postgres.ts'
 
 const url = process.env['OTTLA_LIVE_POSTGRES']
 
