@@ -141,7 +141,6 @@ export class Reader {
     for (let i = 0; i < 10; i++) {
       if (at >= end) throw malformed('a varlong is cut off')
       const byte = bytes[at++]!
-      if (i === 9 && byte > 1) throw malformed('a varlong beyond 64 bits')
       // 28 bits in `low`, the rest in `high`, both exact as doubles.
       if (i < 4) low |= (byte & 0x7f) << (7 * i)
       else high += (byte & 0x7f) * 2 ** (7 * (i - 4))
@@ -149,7 +148,6 @@ export class Reader {
         this.at = at
         const negative = (low & 1) === 1
         const value = (low >>> 1) + high * 2 ** 27
-        if (!(high <= 2 ** 26)) throw malformed('a varlong beyond the safe integers')
         const signed = negative ? -value - 1 : value
         if (!Number.isSafeInteger(signed)) throw malformed('a varlong beyond the safe integers')
         return signed
@@ -159,7 +157,7 @@ export class Reader {
   }
 
   string(): string {
-    return this.#text(this.#present(this.int16(), 'string'))
+    return this.#text(this.int16())
   }
 
   nullableString(): string | null {
@@ -168,7 +166,7 @@ export class Reader {
   }
 
   compactString(): string {
-    return this.#text(this.#present(this.unsignedVarint() - 1, 'string'))
+    return this.#text(this.unsignedVarint() - 1)
   }
 
   compactNullableString(): string | null {
@@ -178,7 +176,7 @@ export class Reader {
 
   /** A view, no copy. */
   byteString(): Uint8Array {
-    return this.view(this.#present(this.int32(), 'bytes'))
+    return this.view(this.int32())
   }
 
   nullableBytes(): Uint8Array | null {
@@ -187,7 +185,7 @@ export class Reader {
   }
 
   compactBytes(): Uint8Array {
-    return this.view(this.#present(this.unsignedVarint() - 1, 'bytes'))
+    return this.view(this.unsignedVarint() - 1)
   }
 
   compactNullableBytes(): Uint8Array | null {
@@ -226,11 +224,6 @@ export class Reader {
     }
     this.charge(objectBytes + count * slotBytes)
     return count
-  }
-
-  #present(length: number, what: string): number {
-    if (length < 0) throw malformed(`${what} of length ${length}`)
-    return length
   }
 
   #text(length: number): string {

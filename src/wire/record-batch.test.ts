@@ -118,6 +118,18 @@ test('building again with other producer facts changes the header and the checks
   assert.equal([...readBatches(second)][0]!.producerId, 2)
 })
 
+test('what is not said of a producer is -1 in the header', () => {
+  const builder = new RecordBatchBuilder()
+  builder.append(null, null, [], -5)
+  const built = builder.build()
+  assert.deepEqual([...built.subarray(43, 57)], new Array(14).fill(255))
+  const [batch] = readBatches(built)
+  assert.deepEqual(
+    [batch!.producerId, batch!.producerEpoch, batch!.baseSequence, batch!.timestampMs(0)],
+    [-1, -1, -1, -5],
+  )
+})
+
 test('a batch without records and a timestamp that is no whole number are refused', () => {
   assert.throws(() => new RecordBatchBuilder().build(), malformed)
   assert.throws(() => new RecordBatchBuilder().append(null, null, [], Number.NaN), malformed)
@@ -155,6 +167,8 @@ test('a last batch that is cut off is left out, wherever it is cut', () => {
     assert.equal([...readBatches(two.subarray(0, end))].length, expected, `cut at ${end}`)
   }
   assert.equal(nextBatchBytes(two, one.length), one.length)
+  new DataView(two.buffer).setInt32(8, -5)
+  assert.throws(() => nextBatchBytes(two, 0), malformed)
 })
 
 test('old and unknown message formats are refused, a cut one too', () => {
@@ -207,7 +221,7 @@ test('records that cannot be are refused', () => {
     ['an offset beyond the last', [12, 0, 0, 2, 1, 1, 0]],
     ['a negative offset', [12, 0, 0, 1, 1, 1, 0]],
     ['an offset twice', [12, 0, 0, 0, 1, 1, 0, 12, 0, 0, 0, 1, 1, 0], 2],
-    ['a timestamp without end', [30, 0, ...new Array<number>(11).fill(0x80), 0, 0, 1, 1, 0]],
+    ['a timestamp without end', [34, 0, ...new Array<number>(11).fill(0x80), 0, 0, 1, 1, 0]],
     ['a length varint of six bytes', [0x8c, 0x80, 0x80, 0x80, 0x80, 0, 0, 0, 0, 1, 1, 0]],
   ]
   for (const [what, records, count, last] of cases) {
@@ -283,7 +297,10 @@ test('a compressed batch needs its codec, and is refused when it inflates too fa
   const asked: number[] = []
   const watching: Codec = {
     ...flip,
-    decompress: (given, maxBytes) => (asked.push(maxBytes), flip.decompress(given, 0)),
+    decompress(given, maxBytes) {
+      asked.push(maxBytes)
+      return flip.decompress(given, maxBytes)
+    },
   }
   assert.equal([...readBatches(frame, { compression: { zstd: watching }, maxInflatedBytes: 500 })].length, 1)
   assert.deepEqual(asked, [500])

@@ -113,3 +113,22 @@ test('two answers share no array, struct or buffer', () => {
   assert.notEqual(first['a'], second['a'])
   assert.notEqual(first['b'], second['b'])
 })
+
+test('tagged fields share the bound of their frame', () => {
+  const line = '- 0 0 a:[]int8#0 b:[]int8#1'
+  const frame = (counts: readonly number[]): number[] => {
+    const writer = new Writer()
+    writer.unsignedVarint(counts.length)
+    for (const [tag, count] of counts.entries()) {
+      const inner = new Writer()
+      inner.unsignedVarint(count + 1)
+      inner.raw(new Uint8Array(count))
+      writer.unsignedVarint(tag)
+      writer.unsignedVarint(inner.length)
+      writer.raw(inner.finish())
+    }
+    return [...writer.finish()]
+  }
+  assert.equal((decode(line, 0, frame([200_000]))['a'] as unknown[]).length, 200_000)
+  assert.throws(() => decode(line, 0, frame([200_000, 200_000])), { ...malformed, message: /more memory/ })
+})
