@@ -74,7 +74,7 @@ function howToGoOn({ url, ground }: Shop): readonly string[] {
   return [
     '',
     `  another order   curl ${url}/orders -H 'content-type: application/json' -d '${order}'`,
-    `  watch           kcat -b ${servers} -t orders -o beginning -f '%t-%p@%o %k %s\\n'`,
+    `  watch           kcat -C -b ${servers} -t orders -o beginning -f '%t-%p@%o %k %s\\n'`,
     `  metrics         ${url}/metrics`,
     `  ready           ${url}/readyz`,
     '  stop            Ctrl-C',

@@ -5,7 +5,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
-import { app, type Log, probes } from 'ottla'
+import { app, type Log, type Operations, probes } from 'ottla'
 import { kafka } from 'ottla/kafka'
 import { postgres } from 'ottla/postgres'
 import pg from 'pg'
@@ -36,9 +36,15 @@ export async function openShop({ environment, onRequest, log }: ShopOptions): Pr
   await using stack = new AsyncDisposableStack()
   const base = stack.use(await ground(environment))
   const pool = new pg.Pool({ connectionString: base.databaseUrl, max: 20 })
-  stack.defer(() => pool.end())
-  // A connection that dies while it rests: the pool makes another one.
-  pool.on('error', (error) => log.warn('a connection of the pool was lost', { reason: error.message }))
+  let closing = false
+  stack.defer(() => {
+    closing = true
+    return pool.end()
+  })
+  // A connection that dies while it rests is replaced by the pool. At the end the server may be quicker than they are.
+  pool.on('error', (error) => {
+    if (!closing) log.warn('a connection of the pool was lost', { reason: error.message })
+  })
   await makeTables(pool)
   const mail = stack.use(mailer(base.smtpUrl))
   const shop = stack.use(
@@ -54,6 +60,7 @@ export async function openShop({ environment, onRequest, log }: ShopOptions): Pr
     }),
   )
   await shop.start()
+  await ready(shop)
   const http = ordersHttp(shop, onRequest)
   const probe = probes(shop)
   for (const path of ['/livez', '/readyz', '/metrics']) http.get(path, (c) => probe(c.req.raw))
@@ -95,4 +102,17 @@ async function listen(fetch: (request: Request) => Response | Promise<Response>,
     })
   }
   return server
+}
+
+const readyPatienceMs = 30_000
+
+/** Waits until every service has its partitions, so that the first order meets no warming up. */
+async function ready(shop: Operations): Promise<void> {
+  const deadlineMs = performance.now() + readyPatienceMs
+  for (;;) {
+    const { ready, reasons } = shop.health()
+    if (ready) return
+    if (performance.now() > deadlineMs) throw new Error(`the shop is not ready: ${reasons.join('; ')}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 }

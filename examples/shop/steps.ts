@@ -64,7 +64,8 @@ export function printSteps(print: (line: string) => void): Steps {
   for (const [name, listener] of Object.entries(listeners)) subscribe(name, listener)
   return {
     requested(orderId, atMs) {
-      running.set(orderId, atMs)
+      // The same order sent again: its steps are counted from the first request.
+      if (!running.has(orderId)) running.set(orderId, atMs)
       const oldest = running.keys().next()
       if (running.size > maxRunning && !oldest.done) running.delete(oldest.value)
     },
