@@ -20,7 +20,7 @@ import { type Codec, type Compression, type CompressionName, compressionId, comp
 import { type Crc32c, crc32c } from './crc32c.ts'
 import { malformed } from './malformed.ts'
 import { Reader } from './reader.ts'
-import { unsignedVarintSize } from './writer.ts'
+import { unclearedBytes, unsignedVarintSize } from './writer.ts'
 
 /** One header of a record. */
 export interface RecordHeader {
@@ -79,7 +79,7 @@ export class RecordBatchBuilder {
 
   /** `capacityBytes`: how large the first buffer is; it grows as needed. */
   constructor(capacityBytes = 4096) {
-    this.#bytes = uncleared(Math.max(capacityBytes, batchHeaderBytes))
+    this.#bytes = unclearedBytes(Math.max(capacityBytes, batchHeaderBytes))
   }
 
   /** Records appended so far. */
@@ -191,7 +191,7 @@ export class RecordBatchBuilder {
   }
 
   #grow(neededBytes: number): void {
-    const grown = uncleared(Math.max(neededBytes, this.#bytes.length * 2))
+    const grown = unclearedBytes(Math.max(neededBytes, this.#bytes.length * 2))
     grown.set(this.#bytes.subarray(0, this.#at))
     this.#bytes = grown
   }
@@ -520,11 +520,6 @@ function headerName(bytes: Uint8Array, start: number, length: number): string {
 }
 
 // ── numbers and bytes into a buffer that is known to be large enough; each returns where it ended ──
-
-/** A buffer that need not be cleared, as only what was written is ever shown. Not from the pool: it is not shared. */
-function uncleared(bytes: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(Buffer.allocUnsafeSlow(bytes).buffer)
-}
 
 function varintSize(value: number): number {
   return unsignedVarintSize((value << 1) ^ (value >> 31))

@@ -14,9 +14,14 @@ export function unsignedVarintSize(value: number): number {
   return raw < 0x80 ? 1 : raw < 0x4000 ? 2 : raw < 0x200000 ? 3 : raw < 0x10000000 ? 4 : 5
 }
 
+/** A buffer that need not be cleared, as only what was written is ever shown. Not from Node's pool: it is not shared. */
+export function unclearedBytes(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
+}
+
 /** Bytes in growing number. A value that does not fit its type throws OTTLA_WIRE_MALFORMED. */
 export class Writer {
-  #bytes: Uint8Array
+  #bytes: Uint8Array<ArrayBuffer>
   #view: DataView
   #at = 0
 
@@ -207,7 +212,8 @@ export class Writer {
     const start = this.#at
     const needed = start + length
     if (needed > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2))
+      // Some room beyond: a large field is rarely the last.
+      const grown = unclearedBytes(Math.max(needed + 512, this.#bytes.length * 2))
       grown.set(this.#bytes)
       this.#bytes = grown
       this.#view = new DataView(grown.buffer)
