@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { describe, test } from 'node:test'
+import { describe, type TestContext, test } from 'node:test'
 import { OttlaError } from '../contract/errors.ts'
-import { eventually, FakeLog, orderFaults, outboxRecord, silentLog, systemClock } from '../testing/conformance/store.ts'
+import {
+  eventually,
+  FakeLog,
+  orderFaults,
+  outboxRecord,
+  silentLog,
+  systemClock,
+} from '../testing/conformance/fake-log.ts'
 import type { ClaimedEvent, OutboxKey, OutboxRecord, RelaySession, Store, Transport, Writer } from './ports.ts'
 import { type RelayOptions, startRelay } from './relay.ts'
 
@@ -88,7 +95,8 @@ const keyed = (key: string, version: number): OutboxRecord => outboxRecord(key, 
 const keysOf = (records: readonly OutboxRecord[]): string =>
   records.map(({ key }) => Buffer.from(key ?? 'null')).join('')
 
-function started(options: Partial<RelayOptions> = {}) {
+/** A relay between a fake outbox and a fake log, ended with the test. */
+function started(t: TestContext, options: Partial<RelayOptions> = {}) {
   const outbox = new Outbox()
   const log = new FakeLog()
   const relay = startRelay({
@@ -101,21 +109,22 @@ function started(options: Partial<RelayOptions> = {}) {
     refusedRetryMs: 30,
     ...options,
   })
-  return { outbox, log, relay, [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]() }
+  t.after(() => relay[Symbol.asyncDispose]())
+  return { outbox, log, relay }
 }
 
-/** Collects the messages of a channel until disposed. */
-function heard<T>(name: string) {
+/** Collects the messages of a channel until the test ends. */
+function heard<T>(t: TestContext, name: string): T[] {
   const messages: T[] = []
   const listener = (message: unknown) => void messages.push(message as T)
   subscribe(name, listener)
-  return { messages, [Symbol.dispose]: () => void unsubscribe(name, listener) }
+  t.after(() => unsubscribe(name, listener))
+  return messages
 }
 
 describe('relay', { timeout: 20_000 }, () => {
-  test('publishes what is there, what comes later, and marks it', async () => {
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('publishes what is there, what comes later, and marks it', async (t) => {
+    const { outbox, log, relay } = started(t)
     outbox.add(keyed('a', 1), keyed('b', 1))
     await eventually(() => outbox.rows.length === 0)
     outbox.add(keyed('a', 2))
@@ -125,9 +134,8 @@ describe('relay', { timeout: 20_000 }, () => {
     assert.equal(relay.state, 'flowing')
   })
 
-  test('of a key one record at a time is with the writer, of different keys many', async () => {
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('of a key one record at a time is with the writer, of different keys many', async (t) => {
+    const { outbox, log, relay } = started(t)
     const open = new Map<string, number>()
     let most = 0
     let total = 0
@@ -146,7 +154,8 @@ describe('relay', { timeout: 20_000 }, () => {
       open.set(key, open.get(key)! - 1)
       return sent
     }
-    await using _second = startRelay({ store: outbox.store, writer, clock: systemClock, log: silentLog })
+    const second = startRelay({ store: outbox.store, writer, clock: systemClock, log: silentLog })
+    t.after(() => second[Symbol.asyncDispose]())
     for (let version = 1; version <= 5; version++) outbox.add(...[...'abcdefgh'].map((key) => keyed(key, version)))
     await eventually(() => outbox.rows.length === 0)
     assert.equal(most, 1)
@@ -154,10 +163,9 @@ describe('relay', { timeout: 20_000 }, () => {
     assert.deepEqual(orderFaults(log.records, new Map([...'abcdefgh'].map((key) => [key, 5]))), [])
   })
 
-  test('a refused record blocks its key and nothing else, raises one alarm, and goes out once it may', async () => {
-    using alarms = heard<{ service: string; topic: string; error: OttlaError }>('ottla:alarm')
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('a refused record blocks its key and nothing else, raises one alarm, and goes out once it may', async (t) => {
+    const alarms = heard<{ service: string; topic: string; error: OttlaError }>(t, 'ottla:alarm')
+    const { outbox, log, relay } = started(t)
     let tries = 0
     let refusing = true
     log.refuse = ({ key, value }) => {
@@ -179,15 +187,14 @@ describe('relay', { timeout: 20_000 }, () => {
     await eventually(() => outbox.rows.length === 0)
     assert.deepEqual(orderFaults(log.records, new Map([...'abc'].map((key) => [key, 2]))), [])
     assert.deepEqual(
-      alarms.messages.map(({ service, topic, error }) => [service, topic, error.code]),
+      alarms.map(({ service, topic, error }) => [service, topic, error.code]),
       [['shop', 'stock', 'OTTLA_PUBLISH_TOO_LARGE']],
     )
     assert.deepEqual(relay.parkedKeys, [])
   })
 
-  test('a refused record without a key blocks nobody', async () => {
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('a refused record without a key blocks nobody', async (t) => {
+    const { outbox, log, relay } = started(t)
     let refusing = true
     log.refuse = ({ value }) =>
       refusing && String(value) === String(keyed('', 1).value)
@@ -200,9 +207,8 @@ describe('relay', { timeout: 20_000 }, () => {
     assert.equal(relay.inHand, 0)
   })
 
-  test('a passing failure of one key parks that key only', async () => {
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('a passing failure of one key parks that key only', async (t) => {
+    const { outbox, log, relay } = started(t)
     let failures = 3
     const failing = String(keyed('b', 1).key)
     log.refuse = ({ key }) =>
@@ -224,22 +230,21 @@ describe('relay', { timeout: 20_000 }, () => {
     assert.equal(relay.state, 'flowing')
   })
 
-  test('a broker that is away stalls the outbox, says so, and is found again by one probe at a time', async () => {
-    using told = heard<{ state: string; rows: number; error?: Error }>('ottla:outbox.state')
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('a broker that is away stalls the outbox, says so, and is found again by one probe at a time', async (t) => {
+    const told = heard<{ state: string; rows: number; error?: Error }>(t, 'ottla:outbox.state')
+    const { outbox, log, relay } = started(t)
     log.away = true
     outbox.add(keyed('a', 1), keyed('a', 2), keyed('b', 1))
-    await eventually(() => told.messages.length === 1)
-    assert.deepEqual([told.messages[0]?.state, told.messages[0]?.rows, relay.state], ['stalled', 3, 'stalled'])
+    await eventually(() => told.length === 1)
+    assert.deepEqual([told[0]?.state, told[0]?.rows, relay.state], ['stalled', 3, 'stalled'])
     log.failWaiting('OTTLA_PUBLISH_OUTCOME_UNKNOWN')
     const before = outbox.claims.length
     await eventually(() => outbox.claims.length > before)
     assert.ok(outbox.claims.slice(before).every(({ maxRows }) => maxRows === 1))
     assert.equal(outbox.rows.length, 3)
     log.comeBack()
-    await eventually(() => outbox.rows.length === 0 && told.messages.length === 2)
-    assert.deepEqual([told.messages[1]?.state, relay.state], ['flowing', 'flowing'])
+    await eventually(() => outbox.rows.length === 0 && told.length === 2)
+    assert.deepEqual([told[1]?.state, relay.state], ['flowing', 'flowing'])
     assert.deepEqual(
       orderFaults(
         log.records,
@@ -252,9 +257,8 @@ describe('relay', { timeout: 20_000 }, () => {
     )
   })
 
-  test('nothing goes to the writer while the lease is not good', async () => {
-    await using run = started()
-    const { outbox, log } = run
+  test('nothing goes to the writer while the lease is not good', async (t) => {
+    const { outbox, log } = started(t)
     outbox.lease = false
     outbox.add(keyed('a', 1))
     await eventually(() => outbox.claims.length > 0)
@@ -268,9 +272,8 @@ describe('relay', { timeout: 20_000 }, () => {
     assert.equal(outbox.opened, before)
   })
 
-  test('rows claimed for a shard that was given away are not published', async () => {
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('rows claimed for a shard that was given away are not published', async (t) => {
+    const { outbox, log, relay } = started(t)
     outbox.lease = false
     outbox.add(keyed('a', 1))
     await eventually(() => relay.inHand === 1)
@@ -282,10 +285,9 @@ describe('relay', { timeout: 20_000 }, () => {
     await eventually(() => outbox.rows.length === 0)
   })
 
-  test('a lost session is replaced, and what was acknowledged meanwhile is marked, not sent again', async () => {
-    using told = heard<{ state: string }>('ottla:outbox.state')
-    await using run = started()
-    const { outbox, log, relay } = run
+  test('a lost session is replaced, and what was acknowledged meanwhile is marked, not sent again', async (t) => {
+    const told = heard<{ state: string }>(t, 'ottla:outbox.state')
+    const { outbox, log, relay } = started(t)
     log.away = true
     outbox.add(keyed('a', 1), keyed('a', 2))
     await eventually(() => relay.inHand === 2)
@@ -297,22 +299,23 @@ describe('relay', { timeout: 20_000 }, () => {
     await eventually(() => outbox.rows.length === 0)
     assert.equal(log.records.length, 2)
     await eventually(() => relay.state === 'flowing')
-    assert.ok(told.messages.some((message) => message.state === 'stalled'))
+    assert.ok(told.some((message) => message.state === 'stalled'))
   })
 
-  test('a store that cannot have a relay says so at once', async () => {
+  test('a store that cannot have a relay says so at once', async (t) => {
     const outbox = new Outbox()
     outbox.away = new OttlaError('OTTLA_STORE_POOLER', 'a pooler')
-    await using relay = startRelay({
+    const relay = startRelay({
       store: outbox.store,
       writer: new FakeLog().writer(),
       clock: systemClock,
       log: silentLog,
     })
+    t.after(() => relay[Symbol.asyncDispose]())
     await assert.rejects(relay.opened, { code: 'OTTLA_STORE_POOLER' })
   })
 
-  test('a writer that is finished is replaced by another of the transport', async () => {
+  test('a writer that is finished is replaced by another of the transport', async (t) => {
     const outbox = new Outbox()
     const log = new FakeLog()
     let made = 0
@@ -324,13 +327,14 @@ describe('relay', { timeout: 20_000 }, () => {
         return writer
       },
     } as unknown as Transport
-    await using _relay = startRelay({ store: outbox.store, transport, clock: systemClock, log: silentLog, pollMs: 20 })
+    const relay = startRelay({ store: outbox.store, transport, clock: systemClock, log: silentLog, pollMs: 20 })
+    t.after(() => relay[Symbol.asyncDispose]())
     outbox.add(keyed('a', 1))
     await eventually(() => outbox.rows.length === 0)
     assert.equal(made, 2)
   })
 
-  test('the durable steps are told in their order, and what was published', async () => {
+  test('the durable steps are told in their order, and what was published', async (t) => {
     const order: string[] = []
     const names = [
       'ottla:relay.after_send',
@@ -341,8 +345,7 @@ describe('relay', { timeout: 20_000 }, () => {
     const listener = (_: unknown, name: string | symbol) => void order.push(String(name))
     for (const name of names) subscribe(name, listener)
     try {
-      await using run = started()
-      const { outbox } = run
+      const { outbox } = started(t)
       outbox.add(keyed('a', 1))
       await eventually(() => order.length === 4)
       assert.deepEqual(order, names)
@@ -351,8 +354,8 @@ describe('relay', { timeout: 20_000 }, () => {
     }
   })
 
-  test('disposing waits for what is with the writer, marks it and ends the session', async () => {
-    const { outbox, log, relay } = started()
+  test('disposing waits for what is with the writer, marks it and ends the session', async (t) => {
+    const { outbox, log, relay } = started(t)
     log.latencyMs = 30
     outbox.add(keyed('a', 1), keyed('b', 1))
     await eventually(() => relay.inHand === 2)

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { describe, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import pg from 'pg'
-import { eventually } from './conformance/store.ts'
+import { eventually } from './conformance/fake-log.ts'
 import { embeddedPostgres } from './embedded-postgres.ts'
 
 const ask = async (url: string, text: string): Promise<any> => {

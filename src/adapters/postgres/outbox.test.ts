@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { outboxRecord } from '../../testing/conformance/store.ts'
+import { outboxRecord } from '../../testing/conformance/fake-log.ts'
 import { decodeHeaders, encodeHeaders, outboxInserts, shardOf } from './outbox.ts'
 
 const header = fc.record({ key: fc.string({ unit: 'grapheme' }), value: fc.option(fc.uint8Array({ maxLength: 300 })) })
