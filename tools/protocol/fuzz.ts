@@ -107,14 +107,20 @@ export function wireTargets(
     const two = new Uint8Array(batch.length * 2)
     two.set(batch)
     two.set(batch, batch.length)
-    // Several times, as batches deserve more inputs than a version of a rare message; mostly past the checksum.
-    for (let i = 0; i < 20; i++) {
-      targets.push({
-        name: `record batch${packed ? ', gzip' : ''}${i === 0 ? ', checked' : ''}`,
-        valid: i % 2 === 0 ? batch : two,
-        codes: batchCodes,
-        decode: (bytes) => readAll(bytes, i === 0),
-      })
+    const add = (what: string, valid: Uint8Array, checked: boolean): void => {
+      const name = `record batch, ${what}${packed ? ', gzip' : ''}`
+      targets.push({ name, valid, codes: batchCodes, decode: (bytes) => readAll(bytes, checked) })
+    }
+    add('checked', two, true)
+    // Several times, as batches deserve more inputs than a version of a rare message.
+    for (let i = 0; i < 10; i++) add('not checked', i % 2 === 0 ? batch : two, false)
+    // Two fields must lie together before a count goes far wrong: the last offset allows it, the count claims it.
+    for (const count of interesting) {
+      const claiming = Uint8Array.from(batch)
+      const view = new DataView(claiming.buffer)
+      view.setInt32(23, 0x7ffffffe)
+      view.setInt32(57, count)
+      add(`claiming ${count} records`, claiming, false)
     }
   }
   return targets
