@@ -159,14 +159,12 @@ function sourceFile(file: string, text: string, masked: MaskedSource, say: Say):
     say(1, 'starts with a block comment that says what the file is for')
   const leftovers = new RegExp(`\\b(?:${['TO', 'DO|FIX', 'ME|XX', 'X\\b'].join('')})`, 'g')
   for (const line of linesOf(text, leftovers)) say(line, 'leftover: do it, or write it into an issue')
-  // The library and its unit tests also run from source on the oldest Node of `engines`; the compiler takes care of the
-  // syntax in what is published, and of nothing else.
-  const inDevelopment = /^src\/(?:testing|console|cli)\//.test(file)
-  const fromSource = (file.startsWith('src/') && !isTest(file)) || /(?<!\.(?:int|live|soak))\.test\.ts$/.test(file)
-  if (fromSource) {
+  // The library also runs from source on the oldest Node of `engines`; the compiler takes care of the syntax in what is
+  // published, and of nothing else.
+  if (file.startsWith('src/') && !isTest(file)) {
     const syntax = /(?<![.\w$])using\s+[\w$]+\s*=/g
     const stack = /(?<![.\w$])(?:Async)?DisposableStack\b/g
-    for (const pattern of inDevelopment ? [stack] : [syntax, stack]) {
+    for (const pattern of /^src\/(?:testing|console|cli)\//.test(file) ? [stack] : [syntax, stack]) {
       for (const line of linesOf(masked.code, pattern))
         say(line, 'Node 22 does not know `using`: write try and finally')
     }
