@@ -17,11 +17,10 @@ export interface Check {
 }
 
 const order = { customer: 'ada@example.com', sku: 'pen', quantity: 2 }
-const patienceMs = 20_000
 const betweenLooksMs = 50
 
-/** Places one order over HTTP and looks until everything is as it should be, for 20 s at most. */
-export async function demo(shop: Shop): Promise<readonly Check[]> {
+/** Places one order over HTTP and looks until everything is as it should be, for `patienceMs` at most. */
+export async function demo(shop: Shop, patienceMs = 20_000): Promise<readonly Check[]> {
   const published: Published[] = []
   const mails: Mailed[] = []
   const onPublished = (message: unknown): void => void published.push(message as Published)

@@ -10,10 +10,8 @@ import { inspect, isDeepStrictEqual, parseArgs } from 'node:util'
 import type { Log } from 'ottla'
 import { demo } from './demo.ts'
 import { openShop, type Shop } from './shop.ts'
+import { firstSignal } from './signals.ts'
 import { printSteps } from './steps.ts'
-
-/** npm passes on the signal that the terminal has already sent; that echo is not a second wish. */
-const echoMs = 500
 
 const print = (line: string): void => console.log(line)
 const told = (level: string) => (text: string, fields?: object) =>
@@ -21,23 +19,6 @@ const told = (level: string) => (text: string, fields?: object) =>
     `${level}: ${text}${fields === undefined ? '' : ` ${inspect(fields, { breakLength: Infinity, depth: 2 })}`}`,
   )
 const log: Log = { debug: () => undefined, info: () => undefined, warn: told('warning'), error: told('error') }
-
-/** Resolves at the first signal; a later one ends the process. */
-function firstSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    let firstAtMs: number | null = null
-    const onSignal = (): void => {
-      if (firstAtMs === null) {
-        firstAtMs = performance.now()
-        resolve()
-      } else if (performance.now() - firstAtMs >= echoMs) {
-        process.exit(130)
-      }
-    }
-    process.on('SIGINT', onSignal)
-    process.on('SIGTERM', onSignal)
-  })
-}
 
 /** Places an order as a customer would and resolves when its last step is done. */
 async function sampleOrder(url: string): Promise<void> {

@@ -55,6 +55,8 @@ export async function openShop({ environment, onRequest, log }: ShopOptions): Pr
       services: [orders, inventory, notification(mail)],
       topics: 'create',
       schema: 'apply',
+      // It must open on whatever cluster it is shown. A shop that sells things leaves this line out.
+      durability: 'single',
       drainTimeout: '1s',
       log,
     }),
