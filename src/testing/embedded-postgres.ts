@@ -112,7 +112,7 @@ exec 3<&0
 "$server" -D "$data" "$@" </dev/null 3<&- &
 pid=$!
 echo "pid $pid"
-( while read -r _ <&3; do :; done; while kill -INT "$pid"; do sleep 1; done ) >/dev/null 2>&1 &
+( while read -r _ <&3; do :; done; while kill -QUIT "$pid"; do sleep 1; done ) >/dev/null 2>&1 &
 exec 3<&-
 wait "$pid"
 code=$?
@@ -191,11 +191,14 @@ class OwnServer implements EmbeddedPostgres {
   }
 }
 
-/** SIGINT is PostgreSQL's fast shutdown; the closing pipe says the same to the shell. */
+/**
+ * SIGQUIT is PostgreSQL's immediate shutdown: the data goes anyway, and clients on their way out see a closed socket,
+ * not an error that nobody listens for any more. The closing pipe says the same to the shell.
+ */
 function stopNow(shell: ChildProcess, pid: number): void {
   shell.stdin?.end()
   try {
-    process.kill(pid, process.platform === 'win32' ? 'SIGKILL' : 'SIGINT')
+    process.kill(pid, process.platform === 'win32' ? 'SIGKILL' : 'SIGQUIT')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }

@@ -35,6 +35,12 @@ export interface PostgresOptions {
   readonly log?: Log
 }
 
+/**
+ * Pools with a listener of ours. Without one a pool ends the process when an idle connection is lost, also while the
+ * pool is ending, so this one stays: a lost idle connection harms nobody.
+ */
+const guarded = new WeakSet<PoolShape>()
+
 const maintenanceEveryMs = 3_600_000
 
 /** The fence and the inbox row in one statement; a concurrent copy of the same delivery waits here for the first. */
@@ -87,7 +93,10 @@ export class PostgresStore implements Store<PostgresTx> {
     this.#pool = pool
     this.#log = options.log
     this.concurrencyMax = max - 2
-    // A pool without a listener ends the process when an idle connection is lost.
+    if (!guarded.has(pool)) {
+      guarded.add(pool)
+      pool.on?.('error', () => undefined)
+    }
     pool.on?.('error', this.#onPoolError)
   }
 

@@ -28,8 +28,6 @@ export class CuttablePool implements PoolShape {
   }
 
   removeListener(event: 'error', listener: (error: Error) => void): unknown {
-    // Idle connections may still be lost while the pool ends.
-    this.pool.on('error', () => undefined)
     return this.pool.removeListener(event, listener)
   }
 
