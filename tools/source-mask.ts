@@ -141,3 +141,29 @@ function regexEnd(source: string, from: number): number {
   }
   return source.length
 }
+
+/** An import, a re-export, or an `import('…')` of a value or a type. */
+export interface Import {
+  readonly specifier: string
+  readonly line: number
+}
+
+/** Static imports, re-exports, dynamic imports and `import('…')` in types. */
+export function importsOf(masked: MaskedSource): Import[] {
+  const found: Import[] = []
+  const pattern = /(?<![.\w$])(?:(?:import|export)\b[^'"`;]*?\bfrom\s*|import\s*\(?\s*)(['"])([^'"\n]+)\1/g
+  for (const match of masked.text.matchAll(pattern)) {
+    // The keyword must be code; the same words inside a string are blank there.
+    if (masked.code.startsWith('import', match.index) || masked.code.startsWith('export', match.index)) {
+      found.push({ specifier: match[2] as string, line: lineAt(masked.text, match.index + match[0].length - 1) })
+    }
+  }
+  return found
+}
+
+/** The line, from 1, of a position. */
+export function lineAt(text: string, index: number): number {
+  let line = 1
+  for (let i = text.indexOf('\n'); i >= 0 && i < index; i = text.indexOf('\n', i + 1)) line += 1
+  return line
+}

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { runLive } from './live.ts'
 import { type NodeTestRun, runNodeTests } from './run-node-tests.ts'
-import { maskSource } from './source-mask.ts'
+import { importsOf, maskSource } from './source-mask.ts'
 import { type Tier, testFiles, tiers } from './test-files.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
@@ -90,10 +90,11 @@ async function runTier(tier: Tier, files: readonly string[]): Promise<NodeTestRu
 function isRunnable(file: string, seen = new Set<string>()): boolean {
   if (Number.parseInt(process.versions.node, 10) >= 24 || seen.has(file)) return true
   seen.add(file)
-  const { code, text } = maskSource(readFileSync(path.join(root, file), 'utf8'))
-  if (/(?<![.\w$])using \w+ =/.test(code)) return false
-  const imports = [...text.matchAll(/\bfrom\s*'(\.[^'\n]*\.ts)'/g)].map((match) => match[1] as string)
-  return imports.every((specifier) => isRunnable(path.posix.join(path.posix.dirname(file), specifier), seen))
+  const masked = maskSource(readFileSync(path.join(root, file), 'utf8'))
+  if (/(?<![.\w$])using \w+ =/.test(masked.code)) return false
+  return importsOf(masked)
+    .filter(({ specifier }) => specifier.startsWith('.') && specifier.endsWith('.ts'))
+    .every(({ specifier }) => isRunnable(path.posix.join(path.posix.dirname(file), specifier), seen))
 }
 
 function isTier(word: string | undefined): word is Tier {

@@ -6,7 +6,7 @@
  * that users can import; it only names things again. Test files may import what they like.
  */
 import path from 'node:path'
-import { type MaskedSource, maskSource } from './source-mask.ts'
+import { type Import, importsOf, lineAt, type MaskedSource, maskSource } from './source-mask.ts'
 
 /** A breach of a rule. */
 export interface Finding {
@@ -109,11 +109,6 @@ const impurities: readonly { readonly pattern: RegExp; readonly what: string; re
   { pattern: /(?<![.\w$])Buffer\s*[.([]|(?<![.\w$])Buffer\b(?=\s*[|>,)\]])/g, what: 'Buffer', inWire: false },
   { pattern: /(?<![.\w$])(?:fetch|require)\s*\(/g, what: 'the outside world' },
 ]
-
-interface Import {
-  readonly specifier: string
-  readonly line: number
-}
 
 /** Applies every rule to a tree, given as path (with forward slashes, from the root of the repository) to text. */
 export function tidy(files: ReadonlyMap<string, string>): Finding[] {
@@ -264,25 +259,6 @@ function packageName(specifier: string): string {
   return specifier.startsWith('@') ? parts.slice(0, 2).join('/') : (parts[0] as string)
 }
 
-/** Static imports, re-exports, dynamic imports and `import('…')` in types. */
-function importsOf(masked: MaskedSource): Import[] {
-  const found: Import[] = []
-  const pattern = /(?<![.\w$])(?:(?:import|export)\b[^'"`;]*?\bfrom\s*|import\s*\(?\s*)(['"])([^'"\n]+)\1/g
-  for (const match of masked.text.matchAll(pattern)) {
-    // The keyword must be code; the same words inside a string are blank there.
-    if (masked.code.startsWith('import', match.index) || masked.code.startsWith('export', match.index)) {
-      found.push({ specifier: match[2] as string, line: lineAt(masked.text, match.index + match[0].length - 1) })
-    }
-  }
-  return found
-}
-
 function linesOf(text: string, pattern: RegExp): number[] {
   return [...text.matchAll(pattern)].map((match) => lineAt(text, match.index))
-}
-
-function lineAt(text: string, index: number): number {
-  let line = 1
-  for (let i = text.indexOf('\n'); i >= 0 && i < index; i = text.indexOf('\n', i + 1)) line += 1
-  return line
 }
