@@ -89,7 +89,8 @@ export class FetchLoop implements AsyncDisposable {
 
   open(held: HeldPartition): void {
     this.#planner.open(held)
-    this.#pump()
+    // Partitions are opened several at a time: the first fetch asks for all of them, or the others wait out its long poll.
+    this.#soon()
   }
 
   /** Nothing of this partition is handed on any more. */
@@ -104,15 +105,18 @@ export class FetchLoop implements AsyncDisposable {
 
   resume(held: HeldPartition): void {
     this.#planner.resume(held)
-    // Not inside the caller: `resume` may be called while a batch is being handed on.
-    if (!this.#stale) {
-      this.#stale = true
-      queueMicrotask(() => {
-        this.#stale = false
-        this.#pump()
-        this.#deliver()
-      })
-    }
+    this.#soon()
+  }
+
+  /** Fetches and delivers, but not inside the caller: `resume` may be called while a batch is being handed on. */
+  #soon(): void {
+    if (this.#stale) return
+    this.#stale = true
+    queueMicrotask(() => {
+      this.#stale = false
+      this.#pump()
+      this.#deliver()
+    })
   }
 
   seek(held: HeldPartition, position: number): void {
