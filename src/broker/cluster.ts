@@ -259,6 +259,13 @@ export class Cluster {
     if (this.topics.has(spec.name)) {
       return { errorCode: ErrorCode.TOPIC_ALREADY_EXISTS, message: `Topic '${spec.name}' already exists.` }
     }
+    const collision = this.#collision(spec.name)
+    if (collision !== undefined) {
+      return {
+        errorCode: ErrorCode.INVALID_TOPIC_EXCEPTION,
+        message: `Topic '${spec.name}' collides with existing topic: ${collision}`,
+      }
+    }
     for (const [name, value] of spec.configs) {
       const problem = topicConfigProblem(name, value)
       if (problem !== null) return { errorCode: ErrorCode.INVALID_CONFIG, message: problem }
@@ -275,6 +282,13 @@ export class Cluster {
       this.#partitions += topic.partitions.length
     }
     return topic
+  }
+
+  /** A topic whose name differs only in `.` and `_`, which metric names cannot tell apart. */
+  #collision(name: string): string | undefined {
+    if (!/[._]/.test(name)) return undefined
+    const plain = name.replaceAll('.', '_')
+    return this.topics.keys().find((other) => other.replaceAll('.', '_') === plain)
   }
 
   deleteTopic(topic: Topic, nowMs: number): void {

@@ -102,7 +102,10 @@ export interface EmbeddedBroker extends AsyncDisposable {
   createTopic(topic: string | BrokerTopic): void
   /** Names of all topics. */
   topics(): readonly string[]
-  /** Every record of a topic, by partition and offset; empty when there is no such topic. */
+  /**
+   * Every record of a topic, by partition and offset; empty when there is no such topic. Throws OTTLA_KAFKA_COMPRESSION
+   * for batches in snappy or lz4: they are stored and served, but not opened here.
+   */
   records(topic: string): readonly StoredRecord[]
   /** Where the log of each partition ends; empty when there is no such topic. */
   ends(topic: string): readonly number[]

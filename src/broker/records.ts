@@ -30,7 +30,7 @@ export function firstSince(
 ): RecordTime | undefined {
   for (const stored of batches) {
     if (stored.maxTimestampMs < timestampMs) continue
-    for (const found of times(stored, options.compression)) {
+    for (const found of times(stored, options)) {
       if (found.timestampMs >= timestampMs && found.offset >= options.fromOffset) return found
     }
   }
@@ -39,7 +39,7 @@ export function firstSince(
 
 /** The first record of the batch that carries its highest timestamp. */
 export function withHighestTime(stored: StoredBatch, compression: Compression): RecordTime {
-  for (const found of times(stored, compression)) {
+  for (const found of times(stored, { compression, fromOffset: stored.baseOffset })) {
     if (found.timestampMs === stored.maxTimestampMs) return found
   }
   return { offset: stored.lastOffset, timestampMs: stored.maxTimestampMs }
@@ -49,16 +49,19 @@ export function withHighestTime(stored: StoredBatch, compression: Compression): 
  * Offsets and times of a batch's records. A batch that cannot be opened (a codec that is not at hand, or damage inside
  * it) counts as one record at its start with its highest time: a reader told to start there misses nothing.
  */
-function* times(stored: StoredBatch, compression: Compression): Iterable<RecordTime> {
+function* times(
+  stored: StoredBatch,
+  options: { readonly compression: Compression; readonly fromOffset: number },
+): Iterable<RecordTime> {
   try {
-    for (const batch of readBatches(stored.bytes, { compression, crc32c: false })) {
+    for (const batch of readBatches(stored.bytes, { compression: options.compression, crc32c: false })) {
       for (let index = 0; index < batch.count; index++) {
         yield { offset: batch.offset(index), timestampMs: batch.timestampMs(index) }
       }
     }
   } catch (error) {
     if (!(error instanceof OttlaError)) throw error
-    yield { offset: stored.baseOffset, timestampMs: stored.maxTimestampMs }
+    yield { offset: Math.max(stored.baseOffset, options.fromOffset), timestampMs: stored.maxTimestampMs }
   }
 }
 

@@ -102,7 +102,9 @@ test('what Kafka refuses to create is refused by the same names', () => {
   assert.equal(refused({ configs: [{ name: 'retention.ms', value: 'soon' }] }), 'INVALID_CONFIG')
   harness.topic('there')
   assert.equal(refused({ name: 'there' }), 'TOPIC_ALREADY_EXISTS')
-  assert.deepEqual([...harness.cluster.topics.keys()], ['there'])
+  harness.topic('a.b')
+  assert.equal(refused({ name: 'a_b' }), 'INVALID_TOPIC_EXCEPTION')
+  assert.deepEqual([...harness.cluster.topics.keys()], ['there', 'a.b'])
 })
 
 test('validation alone creates nothing, and partitions may be placed by hand', () => {
