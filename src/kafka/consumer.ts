@@ -553,6 +553,8 @@ export class Consumer implements AsyncDisposable {
   }
 
   #batch(held: HeldPartition, records: FetchedBatch): void {
+    // Records may arrive before the timer that would have noticed that the session is over.
+    if (this.#group !== null && !this.#group.inSession()) this.#group.checkSession()
     if (!this.#ownership.holds(held)) return
     const progress = this.#progress.get(keyOf(held))
     if (progress !== undefined && records.count > 0) {

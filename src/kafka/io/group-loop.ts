@@ -129,6 +129,11 @@ export class GroupLoop {
     return this.#machine.inSession(moment())
   }
 
+  /** Makes a session that ran out unnoticed (a blocked loop, a suspended machine) end now, before anything else. */
+  checkSession(): void {
+    this.#send({ type: 'tick' })
+  }
+
   get memberId(): string {
     return this.#machine.memberId
   }
@@ -162,9 +167,7 @@ export class GroupLoop {
       const expiresAtMs = performance.now() + this.#options.requestTimeoutMs
       this.#pending.set(key, { held, value, waiters: [waiter], expiresAtMs })
     }
-    this.#committing ??= this.#runCommits().finally(() => {
-      this.#committing = null
-    })
+    this.#committing ??= this.#runCommits()
     return promise
   }
 
@@ -503,6 +506,8 @@ export class GroupLoop {
       for (const commit of unanswered) this.#putBack(commit)
       if (this.#pending.size > 0) await this.#pause()
     }
+    // In the same breath as the last look at what waits: a commit made a moment later starts a new run.
+    this.#committing = null
   }
 
   /** Something newer for the same ownership wins; it answers for both. */
