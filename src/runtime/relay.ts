@@ -567,6 +567,10 @@ class OutboxRelay implements Relay {
     // Let `#stopping` be set before anything looks at it.
     await Promise.resolve()
     this.#subscription[Symbol.dispose]()
+    // Has no effect once a session was open.
+    this.#opened.reject(
+      new OttlaError('OTTLA_RUNTIME_STOPPING', 'the relay was stopped before its first session was open'),
+    )
     const untilMs = this.#now() + drainMs
     this.#nudge()
     await this.#settledBy(this.#loop, untilMs)
