@@ -7,11 +7,12 @@ import { OttlaError, PermanentError } from '../contract/errors.ts'
 import { encodeMessage } from '../contract/message.ts'
 import { tombstone } from '../contract/schema.ts'
 import { topic } from '../contract/topic.ts'
-import { balances, type Ending } from '../core/ledger.ts'
+import { balances, type Ending, Ledger } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
-import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { MemoryLog, MemoryReader, memoryTransport } from '../testing/memory-transport.ts'
 import { RunningApp } from './app.ts'
 import { alarm } from './channels.ts'
+import type { Held } from './ports.ts'
 import type { AnyService } from './service.ts'
 import { service } from './service.ts'
 import type { LooseDefinition } from './wiring.ts'
@@ -141,7 +142,11 @@ test('a permanent failure is dead-lettered at once with its bytes, key, headers,
     handled.push(n)
   })
   const started = await start([worker])
-  for (const n of [0, 1, 2]) await started.app.publish(Orders.Placed({ id: 'a', n }))
+  for (const n of [0, 1, 2]) {
+    started.log.append(
+      encodeMessage(Orders.Placed({ id: 'a', n }), { id: `${n}`, source: 'shop', timeMs: Date.now() - 60_000 }),
+    )
+  }
   await until(() => handled.length === 2, 'followers')
   await until(() => ended(started.app, 'deadLettered') === 1, 'dead letter')
   assert.equal(attempts, 1)
@@ -488,29 +493,41 @@ test('an owner fenced by another one acquires and confirms again before it goes 
   await close(started)
 })
 
-test('no handler starts before the fence is acquired and confirmed', async () => {
+test('no handler starts before the fence is acquired and the group has confirmed', async (t) => {
   const store = new MemoryStore()
   const order: string[] = []
-  const acquire = store.acquire.bind(store)
-  let release = () => {}
-  store.acquire = async (...about) => {
-    order.push('acquire')
-    await new Promise<void>((done) => {
-      release = done
+  const gates = { acquire: () => {}, confirm: () => {} }
+  const gate = (name: 'acquire' | 'confirm') =>
+    new Promise<void>((done) => {
+      order.push(name)
+      gates[name] = done
     })
-    return acquire(...about)
+  const { acquire, handle } = MemoryStore.prototype
+  store.acquire = async (...about) => {
+    await gate('acquire')
+    return acquire.apply(store, about)
   }
-  const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
-  const worker = service('worker', { store: memory }).on(One.Made, async () => {
-    order.push('handle')
+  store.handle = async (...about) => {
+    order.push('transaction')
+    return handle.apply(store, about)
+  }
+  const { confirm } = MemoryReader.prototype
+  t.mock.method(MemoryReader.prototype, 'confirm', async function (this: MemoryReader, held: Held) {
+    await gate('confirm')
+    return confirm.call(this, held)
   })
+  const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
+  const worker = service('worker', { store: memory }).on(One.Made, async () => undefined)
   const started = await start([worker], { store })
   await started.app.publish(One.Made({ id: 'a' }))
-  await until(() => fetched(started.app) === 1 || started.app.ledger()[0]?.state === 'acquiring', 'waiting')
-  assert.deepEqual(order, ['acquire'])
-  release()
+  await until(() => order.length === 1, 'acquiring')
+  gates.acquire()
+  await until(() => order.length === 2, 'confirming')
+  await new Promise((done) => setImmediate(() => setImmediate(done)))
+  assert.deepEqual(order, ['acquire', 'confirm'])
+  gates.confirm()
   await until(() => ended(started.app, 'handled') === 1, 'handled')
-  assert.deepEqual(order, ['acquire', 'handle'])
+  assert.deepEqual(order, ['acquire', 'confirm', 'transaction'])
   await close(started)
 })
 
@@ -603,20 +620,56 @@ test('a synchronous handler without emits costs no promise', async () => {
   const log = new MemoryLog({ batchRecordsMax: 1_000 })
   let handled = 0
   let promises = 0
-  const hook = createHook({ init: (_id, type) => void (type === 'PROMISE' && promises++) })
-  const worker = service('worker').on(Orders.Placed, ({ n }) => {
-    if (n === 0) hook.enable()
+  /** Promises made from one handler to the next within a turn of the event loop, where nobody else runs. */
+  let between = 0
+  let pairs = 0
+  let before: number | null = null
+  const hook = createHook({ init: (_id, type) => void (type === 'PROMISE' && promises++) }).enable()
+  const worker = service('worker').on(Orders.Placed, () => {
     handled++
-    if (n === 199) hook.disable()
+    if (before === null) {
+      queueMicrotask(() => {
+        before = null
+      })
+    } else {
+      between += promises - before
+      pairs++
+    }
+    before = promises
   })
   log.create('orders', 4)
   for (let n = 0; n < 200; n++) log.append({ ...encoded(n), topic: 'orders', partition: 0 })
   const started = await start([worker], { memoryLog: log })
   await until(() => handled === 200, 'handled')
-  assert.equal(promises, 0)
+  hook.disable()
+  assert.ok(pairs > 50, `only ${pairs} handlers followed another one in their turn`)
+  assert.equal(between, 0)
   assert.equal(ended(started.app, 'handled'), 200)
   assert.equal(started.app.stats()[0]!.inFlight, 0)
   await close(started)
+})
+
+test('a record that the ledger forgets stops its partition with an alarm, and nothing is committed', async (t) => {
+  const alarms: string[] = []
+  const onAlarm = (message: unknown) => alarms.push((message as { error: OttlaError }).error.code)
+  alarm.subscribe(onAlarm)
+  const handled: number[] = []
+  const worker = service('worker').on(Orders.Placed, async ({ n }) => {
+    handled.push(n)
+  })
+  const started = await start([worker])
+  t.mock.method(Ledger.prototype, 'end', () => undefined, { times: 1 })
+  const { partition } = await started.app.publish(Orders.Placed({ id: 'a', n: 0 }))
+  await until(() => handled.length === 1, 'handled')
+  for (const loop of started.app.loops) await loop.checkpointAll()
+  assert.deepEqual(alarms, ['OTTLA_RUNTIME_LEDGER_IMBALANCE'])
+  assert.equal(started.app.ledger().find((row) => row.partition === partition)?.state, 'stopped')
+  await started.app.publish(Orders.Placed({ id: 'a', n: 1 }))
+  await started.app[Symbol.asyncDispose]()
+  assert.deepEqual(handled, [0])
+  const stored = started.log.group('worker').checkpoints.get(`orders/${partition}`)
+  assert.ok(stored === undefined || stored.low === 0, 'the record that nobody accounts for was not committed')
+  alarm.unsubscribe(onAlarm)
 })
 
 function encoded(n: number) {
