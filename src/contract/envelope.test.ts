@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import {
+  attributeBytes,
   type Header,
   header,
   identityHeaders,
-  isAttribute,
   originText,
   ownHeader,
   type RecordView,
@@ -92,6 +92,10 @@ describe('headers of binary mode', () => {
       ['ce_time', 'yesterday'],
       ['ce_time', '2026-02-30T00:00:00Z'],
       ['ce_time', '2026-01-01T24:00:00Z'],
+      ['ce_time', '2026-02-29T00:00:00.000Z'],
+      ['ce_time', '2026-13-01T00:00:00.000Z'],
+      ['ce_time', '2026-01-01T00:60:00.000Z'],
+      ['ce_time', '2026-01-01T00:00:0x.000Z'],
       ['ce_time', '2026-01-01T00:00:00'],
       ['ce_time', '2026-01-01T00:00:00+24:00'],
       ['content-type', 'json'],
@@ -165,7 +169,7 @@ describe('headers of binary mode', () => {
     fc.assert(
       fc.property(fc.array(fc.record({ key, value })), (headers) => {
         const { envelope } = readHeaders(recordWith(headers), noTable)
-        assert.ok(isAttribute(envelope.id) && isAttribute(envelope.source))
+        assert.ok(attributeBytes(envelope.id) !== null && attributeBytes(envelope.source) !== null)
         assert.ok(envelope.badHeaders <= 8)
         assert.equal(Object.getPrototypeOf(envelope.headers), null)
         readOwnHeaders(headers)

@@ -264,6 +264,38 @@ const rfc3339 = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9
 /** Milliseconds since the epoch of an RFC 3339 time. */
 function rfc3339Ms(bytes: Uint8Array): number | null {
   if (bytes.length < 20 || bytes.length > 35) return null
+  return canonicalMs(bytes) ?? anyRfc3339Ms(bytes)
+}
+
+/** The one form that ottla and `toISOString` write, `2026-01-02T03:04:05.678Z`, without a text in between. */
+function canonicalMs(bytes: Uint8Array): number | null {
+  if (bytes.length !== 24 || bytes[4] !== 0x2d || bytes[7] !== 0x2d || bytes[10] !== 0x54) return null
+  if (bytes[13] !== 0x3a || bytes[16] !== 0x3a || bytes[19] !== 0x2e || bytes[23] !== 0x5a) return null
+  const year = digits(bytes, 0, 4)
+  const month = digits(bytes, 5, 7)
+  const day = digits(bytes, 8, 10)
+  const hour = digits(bytes, 11, 13)
+  const minute = digits(bytes, 14, 16)
+  const second = digits(bytes, 17, 19)
+  const ms = digits(bytes, 20, 23)
+  // Date.UTC would take years below 100 for the last century's.
+  if (year < 100 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return null
+  if (!(hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59 && second >= 0 && second <= 59 && ms >= 0)) return null
+  return Date.UTC(year, month - 1, day, hour, minute, second, ms)
+}
+
+/** The number that these digits are, or -1. */
+function digits(bytes: Uint8Array, from: number, to: number): number {
+  let value = 0
+  for (let i = from; i < to; i++) {
+    const digit = bytes[i]! - 0x30
+    if (digit < 0 || digit > 9) return -1
+    value = value * 10 + digit
+  }
+  return value
+}
+
+function anyRfc3339Ms(bytes: Uint8Array): number | null {
   const match = rfc3339.exec(decodeUtf8(bytes) ?? '')
   if (match === null) return null
   const [, year, month, day, hour, minute, second, fraction = '', sign, offsetHour = '0', offsetMinute = '0'] = match
@@ -306,9 +338,13 @@ export function header(key: string, text: string): Header {
   return { key, value: encodeUtf8(text) }
 }
 
-/** May this text be a `ce_id`, `ce_source` or `ce_type`? 1 to 256 bytes, well-formed, no control characters. */
-export function isAttribute(text: string): boolean {
-  return text.isWellFormed() && attributeText(encodeUtf8(text)) !== null
+/** Bytes of a `ce_id` or `ce_source`; null for a text that cannot be one: 1 to 256 bytes, no control characters. */
+export function attributeBytes(text: string): Uint8Array | null {
+  if (!text.isWellFormed()) return null
+  const bytes = encodeUtf8(text)
+  if (bytes.length === 0 || bytes.length > maxAttributeBytes) return null
+  for (let i = 0; i < bytes.length; i++) if (bytes[i]! < 0x20 || bytes[i] === 0x7f) return null
+  return bytes
 }
 
 // ── our own headers ──

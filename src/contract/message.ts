@@ -4,10 +4,10 @@
  */
 import type { Codec } from './codec.ts'
 import {
+  attributeBytes,
   type Envelope,
   type Header,
   header,
-  isAttribute,
   type RecordView,
   readHeaders,
   readStructured,
@@ -70,10 +70,11 @@ function headersOf(event: AnyEvent, codec: Codec): { readonly type: Header; read
 function sourceHeader(source: string): Header {
   let found = sourceHeaders.get(source)
   if (found === undefined) {
-    if (!isAttribute(source)) {
+    const value = attributeBytes(source)
+    if (value === null) {
       throw new OttlaError('OTTLA_CONTRACT_DEFINITION', 'A source has 1 to 256 bytes and no control characters')
     }
-    found = header('ce_source', source)
+    found = { key: 'ce_source', value }
     if (sourceHeaders.size < 1000) sourceHeaders.set(source, found)
   }
   return found
@@ -129,14 +130,15 @@ export function encodeMessage(
   const { codec } = topicInternals(topic)
   const { ceType, tombstone } = eventInternals(event)
   const { id, source, timeMs } = options
-  if (!isAttribute(id)) {
+  const idBytes = attributeBytes(id)
+  if (idBytes === null) {
     throw new OttlaError('OTTLA_CONTRACT_DEFINITION', 'An id has 1 to 256 bytes and no control characters')
   }
   const constant = headersOf(event, codec)
   const key = message.key === null ? null : encodeUtf8(message.key)
   const headers: Header[] = [
     specversion,
-    { key: 'ce_id', value: encodeUtf8(id) },
+    { key: 'ce_id', value: idBytes },
     constant.type,
     sourceHeader(source),
     timeHeaderOf(timeMs),

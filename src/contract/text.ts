@@ -8,7 +8,15 @@ const shortBytes = 64
 
 /** UTF-8 of a text. */
 export function encodeUtf8(text: string): Uint8Array {
-  return encoder.encode(text)
+  const { length } = text
+  if (length > shortBytes) return encoder.encode(text)
+  const bytes = new Uint8Array(length)
+  for (let i = 0; i < length; i++) {
+    const unit = text.charCodeAt(i)
+    if (unit > 0x7f) return encoder.encode(text)
+    bytes[i] = unit
+  }
+  return bytes
 }
 
 /** The text of UTF-8 bytes, or null when they are none. */
