@@ -25,11 +25,15 @@ export function uuidv7(timeMs: number, random: Uint8Array): string {
     throw new OttlaError('OTTLA_CONTRACT_DEFINITION', 'A UUIDv7 needs a time of 48 bits and ten random bytes')
   }
   const bytes = new Uint8Array(16)
+  writeTime(bytes, timeMs)
+  bytes.set(random.subarray(0, 10), 6)
+  return uuid(bytes, 7)
+}
+
+function writeTime(bytes: Uint8Array, timeMs: number): void {
   const view = new DataView(bytes.buffer)
   view.setUint16(0, Math.floor(timeMs / 2 ** 32))
   view.setUint32(2, timeMs % 2 ** 32)
-  bytes.set(random.subarray(0, 10), 6)
-  return uuid(bytes, 7)
 }
 
 const pool = new Uint8Array(4000)
@@ -56,11 +60,17 @@ export interface Emission {
   readonly type: string
   /** The how many-th emission of this handler call, from 0. */
   readonly n: number
+  /** Milliseconds since the epoch: the time in the source event's id, or its `ce_time` when its id holds none. */
+  readonly timeMs: number
 }
 
 /**
- * The id of an emission: UUIDv8 whose 122 bits are the first of SHA-256 over the four parts, each as UTF-8 behind its
- * length in four bytes (big-endian), `n` in decimal. Any language can compute it.
+ * The id of an emission: UUIDv8 that begins with the 48 bits of `timeMs`, like a UUIDv7, followed by the first 74 bits
+ * of SHA-256 over the other four parts, each as UTF-8 behind its length in four bytes (big-endian), `n` in decimal. Any
+ * language can compute it.
+ *
+ * The time is handed down from id to id, so that whoever files ids by day finds every copy of an event on the same day,
+ * whenever the copy was emitted.
  */
 export function derivedId(emission: Emission): string {
   const parts = [emission.sourceId, emission.service, emission.type, String(emission.n)].map(encodeUtf8)
@@ -72,14 +82,17 @@ export function derivedId(emission: Emission): string {
     bytes.set(part, offset + 4)
     offset += 4 + part.length
   }
-  return uuid(sha256(bytes), 8)
+  const id = new Uint8Array(16)
+  writeTime(id, Math.min(Math.max(Math.trunc(emission.timeMs) || 0, 0), 2 ** 48 - 1))
+  id.set(sha256(bytes).subarray(0, 10), 6)
+  return uuid(id, 8)
 }
 
-const v7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const timed = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
-/** The time inside a UUIDv7 in milliseconds since the epoch, or null for any other id. */
+/** The time inside a UUIDv7 or a derived id (UUIDv8), milliseconds since the epoch; null for any other id. */
 export function timeOfId(id: string): number | null {
-  if (!v7.test(id)) return null
+  if (!timed.test(id)) return null
   return Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 }
 

@@ -8,7 +8,7 @@
 import type { Envelope } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import type { Message } from '../contract/event.ts'
-import { derivedId } from '../contract/id.ts'
+import { derivedId, timeOfId } from '../contract/id.ts'
 import { encodeMessage } from '../contract/message.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { Log, OutboxRecord } from './ports.ts'
@@ -129,6 +129,7 @@ export class HandlerContext {
             service: this.#plan.name,
             type,
             n,
+            timeMs: timeOfId(this.#envelope.id) ?? this.#envelope.timeMs,
           }),
         traceparent: this.#envelope.traceparent,
       })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { uuidv7 } from '../../contract/id.ts'
+import { derivedId, uuidv7 } from '../../contract/id.ts'
 import { inboxBucket, inboxPlan, partitionDay, partitionName, storableText } from './inbox.ts'
 
 const dayMs = 86_400_000
@@ -10,6 +10,13 @@ test('the day of a UUIDv7 wins over the time of the event', () => {
   const id = uuidv7(20_000 * dayMs + 5, new Uint8Array(10))
   assert.equal(inboxBucket({ id, timeMs: 30_000 * dayMs }), 20_000)
   assert.equal(inboxBucket({ id: id.toUpperCase(), timeMs: 0 }), 20_000)
+})
+
+test('a derived id is filed on the day of its source, whenever a copy of it was emitted', () => {
+  const timeMs = 20_000 * dayMs + 5
+  const id = derivedId({ sourceId: 'a', service: 'b', type: 'c', n: 0, timeMs })
+  assert.equal(inboxBucket({ id, timeMs: 20_000 * dayMs }), 20_000)
+  assert.equal(inboxBucket({ id, timeMs: 20_001 * dayMs }), 20_000)
 })
 
 test('without a time in the id it is the day of the event, and without that a hash', () => {

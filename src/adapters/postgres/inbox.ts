@@ -2,22 +2,22 @@
  * The inbox: which deliveries have been handled.
  *
  * Its key is (service, source, id). The table is partitioned by a bucket that follows from the delivery alone, so that
- * every copy of an event, from whatever topic and at whatever time, meets the same unique index: the day in a UUIDv7,
- * else the day of the event's own time, else a hash. Days near today have partitions of their own, which are dropped
+ * every copy of an event, from whatever topic and at whatever time, meets the same unique index: the day in the id (UUIDv7,
+ * or derived), else the day of the event's own time, else a hash. Days near today have partitions of their own, which are dropped
  * whole; all other buckets (old events read again, clocks far off, ids without time) live in the default partition and
  * are deleted row by row. So no input can make a partition, and a missing partition is never an error.
  */
+import { timeOfId } from '../../contract/id.ts'
 import type { Delivery } from '../../runtime/ports.ts'
 
 const dayMs = 86_400_000
 /** The last bucket that may mean a day: 9999-12-31. */
 const lastDay = 2_932_896
-const uuidV7 = /^([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 
 /** Day number since 1970-01-01 (UTC), or a negative number between -1024 and -1 for ids without a time. */
 export function inboxBucket(delivery: Pick<Delivery, 'id' | 'timeMs'>): number {
-  const match = uuidV7.exec(delivery.id)
-  if (match) return day(Number.parseInt(match[1]! + match[2]!, 16)) ?? hashBucket(delivery.id)
+  const idTimeMs = timeOfId(delivery.id)
+  if (idTimeMs !== null) return day(idTimeMs) ?? hashBucket(delivery.id)
   if (delivery.timeMs > 0) return day(delivery.timeMs) ?? hashBucket(delivery.id)
   return hashBucket(delivery.id)
 }
