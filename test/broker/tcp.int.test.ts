@@ -130,15 +130,17 @@ test('random bytes never bring the broker down', async () => {
   assert.equal((await client.ask(Api.ApiVersions, 3, {})).errorCode, 0)
 })
 
-test('a client that does not read its answers holds up nobody else', async () => {
+test('a client that does not read its answers gets no more made, and holds up nobody else', async () => {
   await using broker = await startBroker({ topics: ['t'] })
   await using writer = await RawClient.connect(broker.port)
   const large = batch(['x'.repeat(900_000)])
   for (let index = 0; index < 8; index++) await writer.ask(Api.Produce, 9, produceBody('t', large))
   await using slow = await RawClient.connect(broker.port)
   slow.pause()
+  const served = broker.control({ api: 'Fetch', respond: 'delay', delayMs: 0, times: Number.POSITIVE_INFINITY })
   for (let index = 0; index < 12; index++) slow.send(Api.Fetch, 12, fetchBody('t', 0))
   for (let index = 0; index < 20; index++) await writer.ask(Api.ApiVersions, 3, {})
+  assert.ok(served.struck < 6, `${served.struck} answers of 7 MB were made for somebody who reads none`)
   slow.resume()
   for (let index = 0; index < 12; index++) {
     const frame = await slow.frame()
