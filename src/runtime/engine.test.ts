@@ -11,7 +11,7 @@ import { balances, type Ending, Ledger } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, MemoryReader, memoryTransport } from '../testing/memory-transport.ts'
 import { RunningApp } from './app.ts'
-import { alarm } from './channels.ts'
+import { alarm, ended as endedChannel } from './channels.ts'
 import type { Held } from './ports.ts'
 import type { AnyService } from './service.ts'
 import { service } from './service.ts'
@@ -364,6 +364,9 @@ test('completions of a lost partition change nothing, and the next owner handles
     })
   })
   const started = await start([worker], { memoryLog: log })
+  const outcomes: string[] = []
+  const onEnded = (message: unknown) => outcomes.push((message as { outcome: string }).outcome)
+  endedChannel.subscribe(onEnded)
   await started.app.publish(Orders.Placed({ id: 'a', n: 0 }))
   await until(() => releases.length === 1, 'running')
   started.transport.readers[0]!.expire()
@@ -371,6 +374,8 @@ test('completions of a lost partition change nothing, and the next owner handles
   assert.equal(calls, 3, 'the first attempt was told by its signal')
   releases[0]!()
   await until(() => started.app.stats()[0]!.inFlight === 0, 'slot given back')
+  endedChannel.unsubscribe(onEnded)
+  assert.deepEqual(outcomes, ['handled'])
   assert.equal(ended(started.app, 'handled'), 1)
   assert.equal(ended(started.app, 'returned.lost'), 1)
   await close(started)
@@ -528,6 +533,27 @@ test('no handler starts before the fence is acquired and the group has confirmed
   gates.confirm()
   await until(() => ended(started.app, 'handled') === 1, 'handled')
   assert.deepEqual(order, ['acquire', 'confirm', 'transaction'])
+  await close(started)
+})
+
+test('no handler starts while the session may have expired', async (t) => {
+  let alive = false
+  let asked = 0
+  const { owns } = MemoryReader.prototype
+  t.mock.method(MemoryReader.prototype, 'owns', function (this: MemoryReader, held: Held) {
+    asked++
+    return alive && owns.call(this, held)
+  })
+  let handled = 0
+  const worker = service('worker').on(Orders.Placed, () => {
+    handled++
+  })
+  const started = await start([worker])
+  await started.app.publish(Orders.Placed({ id: 'a', n: 0 }))
+  await until(() => asked >= 2, 'asked again')
+  assert.equal(handled, 0)
+  alive = true
+  await until(() => handled === 1, 'handled')
   await close(started)
 })
 
