@@ -142,6 +142,7 @@ export class Cluster implements AsyncDisposable {
     const deadlineMs = performance.now() + (options.timeoutMs ?? this.#options.requestTimeoutMs)
     for (const topic of topics) this.#interest.add(topic)
     let failures = 0
+    let trouble: unknown
     for (;;) {
       const oldestMs = performance.now() - this.#options.metadataMaxAgeMs
       const missing = topics.some((name) => {
@@ -154,6 +155,9 @@ export class Cluster implements AsyncDisposable {
         await this.#waitFor(this.refresh(), deadlineMs, options.signal, 'cluster metadata')
       } catch (error) {
         failures += 1
+        // What went wrong before says more than that time was up while trying again.
+        if (performance.now() >= deadlineMs && trouble !== undefined && !options.signal?.aborted) throw trouble
+        trouble = error
         await this.#pauseBeforeRetry(error, failures, deadlineMs, options.signal)
         continue
       }
