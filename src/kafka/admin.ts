@@ -336,16 +336,20 @@ export class Admin {
     await this.#cluster.ensureTopics([...new Set(queries.map((q) => q.topic))], options)
     for (let round = 0; results.size < queries.length; round += 1) {
       const open = queries.filter((q) => !results.has(q))
-      const byLeader = new Map<number, OffsetQuery[]>()
+      // A request may name a partition once only, so a second question about it goes in a second request.
+      const requests: { leader: number; queries: OffsetQuery[] }[] = []
       for (const query of open) {
         const leader = this.#cluster.metadata.partition(query.topic, query.partition)?.leader ?? -1
-        const group = byLeader.get(leader)
-        if (group === undefined) byLeader.set(leader, [query])
-        else group.push(query)
+        const isSame = (q: OffsetQuery): boolean => q.topic === query.topic && q.partition === query.partition
+        const request = requests.find((r) => r.leader === leader && !r.queries.some(isSame))
+        if (request === undefined) requests.push({ leader, queries: [query] })
+        else request.queries.push(query)
       }
       const isLast = performance.now() >= deadlineMs || round >= 10
       await Promise.all(
-        [...byLeader].map(([leader, group]) => this.#listOffsetsAt(leader, group, { ...options, isLast, results })),
+        requests.map(({ leader, queries: asked }) =>
+          this.#listOffsetsAt(leader, asked, { ...options, isLast, results }),
+        ),
       )
       if (results.size < queries.length) await this.#cluster.refresh()
     }
