@@ -242,7 +242,8 @@ async function startNodes(plans: readonly NodePlan[], formatArgs: readonly strin
   writeControl(controlFile, [])
   process.once('exit', cleanUp)
   try {
-    const clusterId = randomBytes(16).toString('base64url')
+    // A leading dash would be taken for an option by Kafka's tools.
+    const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A')
     const nodes = await Promise.all(plans.map((plan) => prepareNode(plan, { jars, folder, clusterId, formatArgs })))
     const children = nodes.map(launch)
     writeControl(

@@ -8,10 +8,11 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { randomBytes, randomInt } from 'node:crypto'
 import { once } from 'node:events'
+import { appendFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { runOk } from '../command.ts'
+import { run, runOk } from '../command.ts'
 import { freePorts } from '../free-ports.ts'
 import { type SmtpSink, startSmtpSink } from '../smtp-sink.ts'
 import type { LoadOptions } from './load.ts'
@@ -56,6 +57,8 @@ export interface KillReport {
 const folder = import.meta.dirname
 const root = path.resolve(folder, '../../..')
 const ordersPerSecond = 50
+/** Of each topic of `shop.ts`. */
+const partitions = 6
 const keys = 200
 const startTimeoutMs = 60_000
 const stepTimeoutMs = 90_000
@@ -90,7 +93,10 @@ class KillRun {
   constructor(options: KillOptions, sink: SmtpSink) {
     this.#options = options
     this.#sink = sink
-    this.#say = options.say ?? (() => {})
+    this.#say = (line) => {
+      this.#log(`${line}\n`)
+      options.say?.(line)
+    }
   }
 
   async play(): Promise<KillReport> {
@@ -112,7 +118,10 @@ class KillRun {
 
     const openAtKill: number[] = []
     for (let kill = 1; kill <= this.#options.randomKills; kill++) {
-      await sleep(randomInt(300, 4_000))
+      // Two of three kills wait until this process has decided something: a record under which one owner after the
+      // other dies without any progress is given up after some deaths, and rightly so.
+      if (kill % 3 !== 0) await this.#progress()
+      await sleep(randomInt(100, 2_500))
       const open = await this.#kill()
       openAtKill.push(open)
       this.#say(`killed at random ${kill} of ${this.#options.randomKills}, ${open} requests open`)
@@ -120,7 +129,8 @@ class KillRun {
     }
     const openAtStep: Record<string, number> = {}
     for (const step of this.#options.steps) {
-      await this.#kill()
+      await this.#progress()
+      await this.#stop()
       openAtStep[step] = await this.#dieAt(step, randomInt(3, 12))
       this.#say(`died at ${step}, ${openAtStep[step]} requests open`)
       await this.#start()
@@ -171,6 +181,7 @@ class KillRun {
     this.#shop = child
     this.#said = []
     const keep = (text: string) => {
+      this.#log(text)
       this.#said = [...this.#said, ...text.split('\n')].slice(-60)
     }
     child.stdout.setEncoding('utf8').on('data', keep)
@@ -184,6 +195,12 @@ class KillRun {
       }
       await sleep(25)
     }
+  }
+
+  /** `OTTLA_KILL_LOG` names a file for all that the shop and the test say, for whoever looks into a failure. */
+  #log(text: string): void {
+    const file = process.env['OTTLA_KILL_LOG']
+    if (file !== undefined) appendFileSync(file, text.replace(/^(?=.)/gm, `${new Date().toISOString()} `))
   }
 
   async #ready(): Promise<boolean> {
@@ -291,6 +308,17 @@ class KillRun {
     return Number(result?.rows[0]?.n)
   }
 
+  /** Waits until the shop that was just started has decided some orders more. */
+  async #progress(): Promise<void> {
+    const decided = 'select (select count(*) from stock_movement) + (select count(*) from stock_rejection)'
+    const enough = (await this.#number(decided)) + 2 * partitions
+    const deadlineMs = performance.now() + startTimeoutMs
+    while ((await this.#number(decided)) < enough) {
+      if (performance.now() > deadlineMs) throw new Error(`the shop decides nothing\n${this.#said.join('\n')}`)
+      await sleep(50)
+    }
+  }
+
   /** Waits until every order is decided and mailed and the outbox is empty, and nothing has moved for a while. */
   async #settle(): Promise<void> {
     const deadlineMs = performance.now() + settleTimeoutMs
@@ -356,7 +384,22 @@ class KillRun {
       equal(`events in ${topic}`, events, orders)
       for (const line of disorder.slice(0, 5)) violations.push(`${topic}: ${line}`)
     }
+    for (const service of ['inventory', 'notification']) violations.push(...(await this.#deadLetters(service)))
     return { violations, orders, mails: this.#sink.mails.length, repeatedEvents }
+  }
+
+  /** One line for each dead letter of a service: nothing here may be given up. */
+  async #deadLetters(service: string): Promise<string[]> {
+    const topic = `${this.#name}.dlq.${service}`
+    const { code, stdout } = await run('kcat', [
+      ...['-b', this.#options.bootstrapServers, '-C', '-t', topic, '-e', '-q', '-f', '%k %h\n'],
+    ])
+    // kcat fails when there is no such topic: nothing was ever given up.
+    if (code !== 0) return []
+    return stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => `dead letter of ${service}: ${line.slice(0, 600)}`)
   }
 
   /** Reads a topic with kcat: per key, the first occurrences of its events must follow the versions of the row. */
