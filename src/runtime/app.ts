@@ -22,6 +22,7 @@ import { type LedgerRow, type Parked, ServiceLoop } from './service-loop.ts'
 import type { ServiceStats } from './stats.ts'
 import { checkTopics } from './topics.ts'
 import { type LooseDefinition, type Wired, wire } from './wiring.ts'
+import { within } from './within.ts'
 
 /** What an app takes from the machine it runs on. */
 export interface Machine {
@@ -49,6 +50,10 @@ export interface Health {
 }
 
 type AppState = 'new' | 'starting' | 'running' | 'draining' | 'stopped' | 'failed'
+
+/** How long relay, writer, transport and store may take to close, together, and each at least. */
+const closeMs = 3_000
+const closeMinMs = 500
 
 /** How long after start a group may take to hand out nothing before readiness stops waiting for it. */
 const joinPatienceMs = 15_000
@@ -249,23 +254,31 @@ export class RunningApp implements AsyncDisposable {
     this.#state = 'stopped'
   }
 
-  /** In order; a step that fails does not keep the next ones from happening. */
+  /** In order; a step that fails or hangs does not keep the next ones from happening. */
   async #closeAll(): Promise<void> {
     const { transport, store } = this.#definition
-    const failures: unknown[] = []
-    const close = async (work: Promise<unknown> | PromiseLike<unknown> | undefined): Promise<void> => {
-      try {
-        await work
-      } catch (error) {
-        failures.push(error)
-      }
+    const { clock } = this.#machine
+    await Promise.all(this.#loops.map((loop) => this.#close(`service ${loop.plan.name}`, loop.stop(), Infinity)))
+    const endMs = clock.monotonicMs() + closeMs
+    const parts = [
+      ['relay', this.#relay],
+      ['writer', this.#writer],
+      ['transport', transport],
+      ['store', store],
+    ] as const
+    for (const [name, part] of parts) {
+      const leftMs = Math.max(closeMinMs, endMs - clock.monotonicMs())
+      if (part) await this.#close(name, part[Symbol.asyncDispose](), leftMs)
     }
-    await Promise.all(this.#loops.map((loop) => close(loop.stop())))
-    await close(this.#relay?.[Symbol.asyncDispose]())
-    await close(this.#writer?.[Symbol.asyncDispose]())
-    await close(transport[Symbol.asyncDispose]())
-    await close(store?.[Symbol.asyncDispose]())
-    for (const error of failures) this.#log.warn('closing failed', { error })
+  }
+
+  async #close(name: string, work: PromiseLike<unknown>, maxMs: number): Promise<void> {
+    try {
+      if (maxMs === Infinity) await work
+      else if (!(await within(this.#machine.clock, maxMs, work))) this.#log.warn(`the ${name} did not close in time`)
+    } catch (error) {
+      this.#log.warn(`closing the ${name} failed`, { error })
+    }
   }
 
   /** A topic that no service reads or declares: ask once how many partitions it has. */

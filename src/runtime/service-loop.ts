@@ -18,6 +18,7 @@ import { Partition, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Transport } from './ports.ts'
 import { ServiceStats } from './stats.ts'
+import { within } from './within.ts'
 
 /** The ledger of one partition, over all ownerships of this process. */
 export interface LedgerRow extends LedgerTotals {
@@ -50,6 +51,8 @@ const turnMax = 64
 const sliceMs = 8
 const ownsRecheckMs = 100
 const watchTickMaxMs = 250
+/** How long leaving the group may take when the app stops. */
+const leaveMs = 3_000
 /** What is left of a release for the last checkpoint. */
 const releaseReserve = 0.2
 
@@ -103,7 +106,12 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     this.#state = 'draining'
     for (const partition of this.#partitions.values()) this.#updateFlow(partition)
     await Promise.all([...this.#partitions.values()].map((each) => this.#release(each, this.plan.drainMs)))
-    await this.#reader?.[Symbol.asyncDispose]()
+    const reader = this.#reader
+    if (reader !== null) {
+      const left = await this.#within(leaveMs, reader[Symbol.asyncDispose]())
+      if (!left)
+        this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
+    }
     for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#resuming]) timer?.[Symbol.dispose]()
     this.#state = 'stopped'
   }
@@ -603,17 +611,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     this.#close(partition, 'returned.revoked')
   }
 
-  /** Waits for `work`, but no longer than this. */
-  async #within(maxMs: number, work: Promise<void>): Promise<void> {
-    let timer: Disposable | undefined
-    const late = new Promise<void>((done) => {
-      timer = this.#surroundings.clock.after(maxMs, done)
-    })
-    try {
-      await Promise.race([work, late])
-    } finally {
-      timer?.[Symbol.dispose]()
-    }
+  #within(maxMs: number, work: PromiseLike<void>): Promise<boolean> {
+    return within(this.#surroundings.clock, maxMs, work)
   }
 
   #close(partition: Partition, ending: 'returned.revoked' | 'returned.lost'): void {
