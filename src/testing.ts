@@ -1,4 +1,4 @@
-/** The door `ottla/testing`: apps for tests, embedded parts, and the conformance suites of the ports. */
+/** The door `ottla/testing`: apps for tests, and the embedded and in-memory parts they stand on. */
 export { type EmbeddedPostgres, type EmbeddedPostgresOptions, embeddedPostgres } from './testing/embedded-postgres.ts'
 export { MemoryStore, type MemoryTx, memory } from './testing/memory-store.ts'
 export {

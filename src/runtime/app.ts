@@ -215,6 +215,7 @@ export class RunningApp implements AsyncDisposable {
         ready = false
         reasons.push(`${name} has not joined its group`)
       }
+      if (loop.checkpointsFail) reasons.push(`${name}: checkpoints cannot be stored`)
       for (const { topic, partition, why } of loop.standing()) {
         reasons.push(`${name}: ${topic}-${partition} stands still: ${why}`)
       }

@@ -631,6 +631,46 @@ test('missing, small and unsafe topics refuse the start with the whole list', as
   )
 })
 
+test('a key that fails for long stops the fetching of its partition with one alarm, and goes on when it is mended', async () => {
+  const alarms: string[] = []
+  const onAlarm = (message: unknown) => alarms.push((message as { error: OttlaError }).error.code)
+  alarm.subscribe(onAlarm)
+  const log = new MemoryLog({ batchRecordsMax: 400 })
+  log.create('orders', 4)
+  let away = true
+  const worker = service('worker').on(Orders.Placed, () => {
+    if (away) throw Object.assign(new Error('away'), { code: 'ECONNREFUSED' })
+  })
+  const started = await start([worker], { memoryLog: log, random: () => 0.02 })
+  const stuck = () => started.app.ledger().reduce((sum, row) => sum + row.waiting + row.parked, 0)
+  for (let n = 0; n < 3_000; n++) log.append({ ...encoded(0), topic: 'orders', partition: 0 })
+  await until(() => alarms.includes('OTTLA_RUNTIME_PARKED_FULL'), 'alarm')
+  await until(() => stuck() >= 1_000, 'standing')
+  assert.ok(fetched(started.app) < 2_000, `${fetched(started.app)} were fetched`)
+  away = false
+  await until(() => ended(started.app, 'handled') === 3_000, 'mended')
+  assert.deepEqual(alarms, ['OTTLA_RUNTIME_PARKED_FULL'])
+  alarm.unsubscribe(onAlarm)
+  await close(started)
+})
+
+test('a paused service starts nothing and a resumed one goes on', async () => {
+  let handled = 0
+  const worker = service('worker').on(Orders.Placed, () => {
+    handled++
+  })
+  const started = await start([worker])
+  await started.app.publish(Orders.Placed({ id: 'a', n: 0 }))
+  await until(() => handled === 1, 'first')
+  assert.equal(started.app.pause('worker'), 4)
+  started.log.append({ ...encoded(1), topic: 'orders', partition: 0 })
+  await new Promise((done) => setImmediate(() => setImmediate(done)))
+  assert.equal(handled, 1)
+  assert.equal(started.app.resume('worker', 'orders', 0), 1)
+  await until(() => handled === 2, 'second')
+  await close(started)
+})
+
 test('budgets pause a partition whose handlers are slow', async () => {
   const log = new MemoryLog({ batchRecordsMax: 500 })
   const worker = service('worker').on(Orders.Placed, () => new Promise<void>(() => undefined), { timeout: '1h' })

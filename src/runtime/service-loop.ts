@@ -77,6 +77,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
   #stuck: string | null = null
   #joined = false
   #groupFault: OttlaError | null = null
+  /** In a row, over all partitions. */
+  #checkpointFailures = 0
 
   constructor(plan: ServicePlan, surroundings: Surroundings, transport: Transport) {
     this.plan = plan
@@ -151,6 +153,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       this.defect(partition, error)
       return
     }
+    this.#boundStanding(partition)
     this.#updateFlow(partition)
     this.#pump()
     this.#armCheckpoint()
@@ -190,6 +193,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
 
   settled(partition: Partition): void {
     if (!partition.gone) {
+      // Only an ending shows that those behind a failure will move; a retry alone does not.
+      if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) {
+        partition.full = false
+        partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
+      }
       this.#updateFlow(partition)
       this.#leaveCareful(partition)
       if (partition.endedSince >= checkpointCount) void this.#checkpoint(partition, false)
@@ -206,14 +214,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       const { clock } = this.#surroundings
       work.timer = partition.later(clock, atMs - clock.monotonicMs(), () => this.#wake(work))
     }
-    if (!partition.full && partition.lanes.standing >= this.plan.standingMax) {
-      partition.full = true
-      this.#alarm(
-        partition,
-        'OTTLA_RUNTIME_PARKED_FULL',
-        `${partition.lanes.standing} records wait behind failures; the partition pauses until they are fewer`,
-      )
-    }
+    this.#boundStanding(partition)
     this.#updateFlow(partition)
     this.#pump()
   }
@@ -359,6 +360,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     return this.#reader === null || (this.#joined && this.#groupFault === null)
   }
 
+  /** Does the group's coordinator take no checkpoints? Work goes on; a new owner would redo it. */
+  get checkpointsFail(): boolean {
+    return this.#checkpointFailures > 0
+  }
+
   /** Is something wrong with the group itself? */
   get faulty(): boolean {
     return this.#groupFault !== null
@@ -442,10 +448,6 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     const { partition } = work
     if (partition.gone || partition.state === 'releasing') return
     partition.lanes.wake(work)
-    if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) {
-      partition.full = false
-      partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
-    }
     this.#updateFlow(partition)
     this.#pump()
   }
@@ -529,6 +531,17 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
 
   // ── flow ──
 
+  #boundStanding(partition: Partition): void {
+    const { standing } = partition.lanes
+    if (partition.full || standing < this.plan.standingMax) return
+    partition.full = true
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_PARKED_FULL',
+      `${standing} records wait behind failures; nothing more is fetched until they are fewer`,
+    )
+  }
+
   #updateFlow(partition: Partition): void {
     if (partition.gone) return
     partition.budget.change()
@@ -581,11 +594,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     if (steps.offsetBeforeCommit.hasSubscribers) steps.offsetBeforeCommit.publish(about)
     try {
       const result = await this.#reader!.checkpoint(partition.held, checkpoint)
+      this.#checkpointFailures = 0
       if (result === 'lost') this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
       else if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
     } catch (error) {
       // Nothing is lost by it: the next one covers it, and a new owner redoes what lies between.
       partition.dirty = true
+      this.#checkpointFailures++
       this.#surroundings.log.warn('checkpoint failed; trying again', { ...about, error })
       this.#armCheckpoint()
     }
