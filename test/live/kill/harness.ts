@@ -118,9 +118,9 @@ class KillRun {
 
     const openAtKill: number[] = []
     for (let kill = 1; kill <= this.#options.randomKills; kill++) {
-      // Two of three kills wait until this process has decided something: a record under which one owner after the
-      // other dies without any progress is given up after some deaths, and rightly so.
-      if (kill % 3 !== 0) await this.#progress()
+      // Most kills wait until this process has decided something: a record under which three owners in a row die without
+      // any progress is given up (`ProcessDied`), and rightly so.
+      if (kill % 5 !== 0) await this.#progress()
       await sleep(randomInt(100, 2_500))
       const open = await this.#kill()
       openAtKill.push(open)
