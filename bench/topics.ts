@@ -1,0 +1,114 @@
+/** Topics for arms: filled with batches of exactly 100 before they are consumed, read back after they were published to. */
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { zstdCompressSync } from 'node:zlib'
+import type { KafkaClient } from '../src/kafka.ts'
+import type * as Protocol from '../src/wire/protocol.ts'
+import type * as Batches from '../src/wire/record-batch.ts'
+import { arraySize } from './drive.ts'
+import { kafkaOf } from './library.ts'
+import type { Compression } from './task.ts'
+import { contentType, expectedSums, makeWorkload, sameSums, UnorderedTally } from './workload.ts'
+
+/** Unanswered while filling. */
+const window = 20
+
+export class Topics implements AsyncDisposable {
+  readonly #library: string
+  readonly #client: KafkaClient
+  #made = 0
+
+  private constructor(library: string, client: KafkaClient) {
+    this.#library = library
+    this.#client = client
+  }
+
+  static async open(library: string, servers: string): Promise<Topics> {
+    const { KafkaClient } = await kafkaOf(library)
+    return new Topics(library, new KafkaClient({ bootstrapServers: servers, clientId: 'bench' }))
+  }
+
+  /** An empty topic of one partition, kept on one broker. */
+  async create(): Promise<string> {
+    const topic = `bench-${process.pid}-${++this.#made}`
+    const [result] = await this.#client.admin().createTopics([{ topic, partitions: 1, replicas: 1 }])
+    if (result?.created !== true) throw result?.error ?? new Error(`${topic} was not created`)
+    return topic
+  }
+
+  async remove(topic: string): Promise<void> {
+    await this.#client.admin().deleteTopics([topic])
+  }
+
+  /** Publishes records 0 to `count` in their order, as batches of exactly 100. */
+  async fill(topic: string, count: number, compression: Compression): Promise<void> {
+    const load = (file: string) => import(pathToFileURL(path.join(this.#library, 'wire', file)).href)
+    const { RecordBatchBuilder }: typeof Batches = await load('record-batch.js')
+    const { Api }: typeof Protocol = await load('protocol.js')
+    const workload = makeWorkload()
+    const { cluster } = this.#client
+    await cluster.ensureTopics([topic])
+    const leader = cluster.metadata.partition(topic, 0)?.leader ?? -1
+    const send = async (batch: number): Promise<void> => {
+      const builder = new RecordBatchBuilder(64 * 1024)
+      for (let i = batch * arraySize; i < (batch + 1) * arraySize; i++) {
+        const headers = [
+          { key: 'traceparent', value: Buffer.from(workload.traceparent(i)) },
+          { key: 'content-type', value: Buffer.from(contentType) },
+        ]
+        builder.append(Buffer.from(workload.key(i)), Buffer.from(workload.value(i)), headers, 1_768_000_000_000 + i)
+      }
+      const records = builder.build({
+        compression:
+          compression === 'zstd'
+            ? { name: 'zstd', codec: { compress: zstdCompressSync, decompress: (bytes) => bytes } }
+            : null,
+      })
+      const { body } = await cluster.request(
+        leader,
+        Api.Produce,
+        {
+          acks: 1,
+          timeoutMs: 30_000,
+          topicData: [{ name: topic, partitionData: [{ index: 0, records }] }],
+        },
+        { maxVersion: 12 },
+      )
+      const code = body.responses[0]?.partitionResponses[0]?.errorCode
+      if (code !== 0) throw new Error(`filling ${topic}: error ${code}`)
+    }
+    const open: Promise<void>[] = []
+    for (let batch = 0; batch < count / arraySize; batch++) {
+      open.push(send(batch))
+      if (open.length >= window) await open.shift()
+    }
+    await Promise.all(open)
+  }
+
+  /** Throws unless the topic holds exactly records 0 to `count`, in whatever order. */
+  async verify(topic: string, count: number): Promise<void> {
+    const tally = new UnorderedTally()
+    await new Promise<void>((resolve, reject) => {
+      const consumer = this.#client.consumer(
+        { topics: [topic], start: 'earliest' },
+        {
+          batch(_held, records) {
+            for (let i = 0; i < records.count; i++) {
+              tally.take((records.key(i) as Buffer).toString(), records.value(i) as Buffer)
+            }
+            if (tally.count >= count) consumer[Symbol.asyncDispose]().then(resolve, reject)
+          },
+          fault: (_where, error) => reject(error),
+        },
+      )
+    })
+    const [end] = await this.#client.admin().listOffsets([{ topic, partition: 0, at: 'latest' }])
+    if (end?.offset !== count || !sameSums(tally.sums(), expectedSums(count, new UnorderedTally()))) {
+      throw new Error(`${topic} holds something else than the ${count} records that were to be published`)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client.close()
+  }
+}
