@@ -111,7 +111,8 @@ class KillRun {
         if (message.type === 'broken') this.#broken.push(message.open)
         else resolve(message.report)
       })
-      load.once('exit', () => reject(new Error('the load process ended without a report')))
+      // The channel ends after its last message; the process may be gone before that.
+      load.once('disconnect', () => reject(new Error('the load process ended without a report')))
     })
     // Rejects unheard when a kill fails first; the kill's own error is the one that counts.
     report.catch(() => {})

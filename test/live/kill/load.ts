@@ -124,7 +124,9 @@ process.on('message', (message: ToLoad) => {
 const quiet = setInterval(() => {
   if (!stopping || waiting > 0) return
   clearInterval(quiet)
-  tell({ type: 'report', report: { placed, accepted, refused } })
-  agent.destroy()
-  process.disconnect?.()
+  const last: FromLoad = { type: 'report', report: { placed, accepted, refused } }
+  process.send?.(last, () => {
+    agent.destroy()
+    process.disconnect?.()
+  })
 }, 50)
