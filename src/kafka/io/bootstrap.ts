@@ -7,7 +7,6 @@ import { brokerErrorName } from '../../wire/error-codes.ts'
 import { Api, type ApiKey, apiName, type VersionRange, versionRange } from '../../wire/protocol.ts'
 import type { ResolvedClientOptions, ServerAddress } from '../options.ts'
 import { Connection } from './connection.ts'
-import { authenticate } from './sasl.ts'
 
 const software = { name: 'ottla', version: '0.1.0' }
 
@@ -104,6 +103,8 @@ async function logIn(
 ): Promise<void> {
   const { sasl } = options
   if (sasl === null) return
+  // Only those who log in load Node's cryptography.
+  const { authenticate } = await import('./sasl.ts')
   const ready = { connection, versions }
   const how = {
     sasl,

@@ -10,8 +10,8 @@
  *          │          │            │
  *          └──────────┴────────────┴──▶ closed (every request still waiting fails; `sent` says whether its bytes had left)
  */
-import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { OttlaError } from '../../contract/errors.ts'
 import {
   Api,
@@ -26,7 +26,7 @@ import {
 } from '../../wire/protocol.ts'
 import type { ResolvedTlsOptions, ServerAddress } from '../options.ts'
 import { FrameAssembler } from './frames.ts'
-import { isTlsFailure, looksLikeTls, secureOptions } from './tls.ts'
+import { isTlsFailure, looksLikeTls, secureDialer } from './tls.ts'
 
 export interface ConnectionOptions {
   readonly address: ServerAddress
@@ -96,8 +96,8 @@ export class Connection {
    */
   static async open(options: ConnectionOptions, signal?: AbortSignal): Promise<Connection> {
     const connection = new Connection(options)
-    const secure = options.tls === null ? null : await secureOptions(options.tls, options.address.host)
-    await connection.#connect(secure, signal)
+    const dial = options.tls === null ? null : await secureDialer(options.tls, options.address.host)
+    await connection.#connect(dial, signal)
     return connection
   }
 
@@ -195,7 +195,7 @@ export class Connection {
 
   // ── connecting ──
 
-  #connect(secure: object | null, signal: AbortSignal | undefined): Promise<void> {
+  #connect(secure: ((options: TcpNetConnectOpts) => TLSSocket) | null, signal: AbortSignal | undefined): Promise<void> {
     const { address, connectTimeoutMs, keepAliveMs } = this.#options
     const common = {
       host: address.host,
@@ -207,7 +207,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       let socket: Socket | TLSSocket
       if (secure === null) {
-        socket = connectTcp({
+        socket = connect({
           ...common,
           onread: {
             buffer: () => this.#frames.nextBuffer(),
@@ -218,7 +218,7 @@ export class Connection {
           },
         })
       } else {
-        socket = connectTls({ ...common, ...secure })
+        socket = secure(common)
         socket.on('data', (chunk: Uint8Array) => this.#onBytes(() => this.#frames.push(chunk)))
       }
       this.#socket = socket

@@ -1,12 +1,18 @@
 /** TLS for connections: reads certificates when they are needed, and tells a wrong certificate from a lost connection. */
-import { readFile } from 'node:fs/promises'
-import { isIP } from 'node:net'
-import type { ConnectionOptions as TlsConnectionOptions } from 'node:tls'
+import { isIP, type TcpNetConnectOpts } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { OttlaError } from '../../contract/errors.ts'
 import type { ResolvedTlsOptions } from '../options.ts'
 
-/** Options for `tls.connect`, with PEM files read now, so that a rotated certificate counts for the next connection. */
-export async function secureOptions(tls: ResolvedTlsOptions, host: string): Promise<TlsConnectionOptions> {
+/**
+ * A function that dials with TLS. PEM files are read now, so that a rotated certificate counts for the next connection.
+ * Node's TLS is loaded here and not at the top: who has none should not pay for it at every start.
+ */
+export async function secureDialer(
+  tls: ResolvedTlsOptions,
+  host: string,
+): Promise<(options: TcpNetConnectOpts) => TLSSocket> {
+  const { connect } = await import('node:tls')
   const [ca, cert, key, passphrase] = await Promise.all([
     pem('ca', tls.ca),
     pem('cert', tls.cert),
@@ -14,8 +20,8 @@ export async function secureOptions(tls: ResolvedTlsOptions, host: string): Prom
     tls.passphrase?.reveal(),
   ])
   const servername = tls.servername ?? (isIP(host) === 0 ? host : undefined)
-  return {
-    minVersion: 'TLSv1.2',
+  const secure = {
+    minVersion: 'TLSv1.2' as const,
     rejectUnauthorized: true,
     ...(servername === undefined ? {} : { servername }),
     ...(ca === undefined ? {} : { ca }),
@@ -23,12 +29,14 @@ export async function secureOptions(tls: ResolvedTlsOptions, host: string): Prom
     ...(key === undefined ? {} : { key }),
     ...(passphrase === undefined ? {} : { passphrase }),
   }
+  return (options) => connect({ ...options, ...secure })
 }
 
 async function pem(name: string, source: string | null): Promise<string | undefined> {
   if (source === null) return undefined
   if (source.includes('-----BEGIN')) return source
   try {
+    const { readFile } = await import('node:fs/promises')
     return await readFile(source, 'utf8')
   } catch (cause) {
     throw new OttlaError('OTTLA_KAFKA_TLS', `tls.${name} cannot be read: ${(cause as Error).message}`)
