@@ -170,6 +170,28 @@ export interface Reader extends AsyncDisposable {
   lag(): readonly Lag[]
 }
 
+/** What to read of a topic without being a member of anything. */
+export interface TailOptions {
+  readonly topic: string
+  /** Left out: all of them. */
+  readonly partition?: number
+  /** The first position wanted; the beginning when left out. */
+  readonly from?: number
+}
+
+export interface TailEvents {
+  batch(partition: number, records: BatchView): void
+  fault(error: OttlaError): void
+}
+
+/** Reads a topic from a position on and follows it, as no group's member and without any checkpoint. */
+export interface Tail extends AsyncDisposable {
+  /** Resolves once everything that was stored when it was called has been told. Rejects when that cannot be known. */
+  caughtUp(): Promise<void>
+  pause(): void
+  resume(): void
+}
+
 export interface TransportFeatures {
   readonly exclusive: 'fenced' | 'lease'
   readonly transactions: boolean
@@ -188,6 +210,7 @@ export interface Transport extends AsyncDisposable {
   ensure(topics: readonly TopicSpec[]): Promise<readonly EnsureResult[]>
   writer(options?: WriterOptions): Promise<Writer>
   reader(options: ReaderOptions, on: ReaderEvents): Reader
+  tail(options: TailOptions, on: TailEvents): Tail
 }
 
 // ── store ──

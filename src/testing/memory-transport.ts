@@ -23,6 +23,9 @@ import type {
   ReaderEvents,
   ReaderOptions,
   Sent,
+  Tail,
+  TailEvents,
+  TailOptions,
   TopicFacts,
   TopicSpec,
   Transport,
@@ -69,6 +72,7 @@ export class MemoryLog {
   readonly options: Required<MemoryLogOptions>
   readonly #topics = new Map<string, MemoryTopic>()
   readonly #groups = new Map<string, MemoryGroup>()
+  readonly #tails = new Set<MemoryTail>()
   #ids = 0
   /** Set by tests: asked before each record is stored; what it returns or throws is the send's failure. */
   refuse: (record: OutgoingRecord) => OttlaError | null = () => null
@@ -124,14 +128,25 @@ export class MemoryLog {
       headers: record.headers,
     }
     partition.records.push(stored)
-    for (const group of this.#groups.values()) group.wake()
+    this.#wake()
     return { partition: chosen, position: stored.position, timestampMs: stored.timestampMs }
   }
 
   /** Leaves a hole of `count` positions, as compaction and control records do. */
   gap(name: string, partition: number, count: number): void {
     this.#topics.get(name)!.partitions[partition]!.next += count
+    this.#wake()
+  }
+
+  /** @internal */
+  follow(tail: MemoryTail): Disposable {
+    this.#tails.add(tail)
+    return { [Symbol.dispose]: () => void this.#tails.delete(tail) }
+  }
+
+  #wake(): void {
     for (const group of this.#groups.values()) group.wake()
+    for (const tail of this.#tails) tail.wake()
   }
 
   /** Retention: everything below `position` is gone. */
@@ -444,6 +459,84 @@ export class MemoryReader implements Reader {
   }
 }
 
+/** Follows a topic of the memory log from a position on. */
+class MemoryTail implements Tail {
+  readonly #log: MemoryLog
+  readonly #options: TailOptions
+  readonly #events: TailEvents
+  readonly #positions = new Map<number, number>()
+  readonly #following: Disposable
+  #waiters: (() => void)[] = []
+  #waking = false
+  #paused = false
+  #closed = false
+
+  constructor(log: MemoryLog, options: TailOptions, events: TailEvents) {
+    this.#log = log
+    this.#options = options
+    this.#events = events
+    this.#following = log.follow(this)
+    this.wake()
+  }
+
+  async caughtUp(): Promise<void> {
+    const ends = this.#partitions().map(([partition, { next }]) => [partition, next] as const)
+    while (!ends.every(([partition, end]) => (this.#positions.get(partition) ?? 0) >= end)) {
+      if (this.#closed) throw new OttlaError('OTTLA_RUNTIME_STOPPING', `Reading ${this.#options.topic} was ended`)
+      await new Promise<void>((done) => this.#waiters.push(done))
+    }
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.wake()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true
+    this.#following[Symbol.dispose]()
+    this.#tell()
+  }
+
+  /** @internal */
+  wake(): void {
+    if (this.#waking || this.#closed) return
+    this.#waking = true
+    setImmediate(() => {
+      this.#waking = false
+      if (this.#paused || this.#closed) return
+      let more = false
+      for (const [number, partition] of this.#partitions()) {
+        const at = Math.max(this.#positions.get(number) ?? this.#options.from ?? 0, partition.logStart)
+        const first = lowerBound(partition.records, at)
+        const records = partition.records.slice(first, first + this.#log.options.batchRecordsMax)
+        const last = first + records.length === partition.records.length
+        const next = last ? Math.max(at, partition.next) : records.at(-1)!.position + 1
+        if (records.length > 0) this.#events.batch(number, new MemoryBatch(records, next))
+        this.#positions.set(number, next)
+        more ||= !last
+      }
+      this.#tell()
+      if (more) this.wake()
+    })
+  }
+
+  #partitions(): (readonly [number, MemoryPartition])[] {
+    const all = [...(this.#log.topic(this.#options.topic)?.partitions.entries() ?? [])]
+    return all.filter(([number]) => this.#options.partition === undefined || number === this.#options.partition)
+  }
+
+  #tell(): void {
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const waiter of waiters) waiter()
+  }
+}
+
 function lowerBound(records: readonly MemoryRecord[], position: number): number {
   let low = 0
   let high = records.length
@@ -539,6 +632,7 @@ export function memoryTransport(log: MemoryLog = new MemoryLog()): MemoryTranspo
       readers.push(reader)
       return reader
     },
+    tail: (options, on) => new MemoryTail(log, options, on),
     async [Symbol.asyncDispose]() {
       await Promise.all(readers.map((reader) => reader[Symbol.asyncDispose]()))
     },

@@ -264,6 +264,7 @@ function listening(transport: Transport, acknowledged: Acknowledged): Transport 
     ensure: (topics) => transport.ensure(topics),
     writer: async (options) => listen(await transport.writer(options)),
     reader: (options, on) => transport.reader(options, on),
+    tail: (options, on) => transport.tail(options, on),
     [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
   }
 }

@@ -9,7 +9,7 @@
  */
 import { OttlaError } from '../../contract/errors.ts'
 import { KafkaClient } from '../../kafka/client.ts'
-import type { Consumer, ConsumerOptions } from '../../kafka/consumer.ts'
+import type { Consumer, ConsumerOptions, HeldPartition } from '../../kafka/consumer.ts'
 import { optionsFromEnvironment } from '../../kafka/io/environment.ts'
 import type { ClientOptions } from '../../kafka/options.ts'
 import type { Producer, ProducerOptions } from '../../kafka/producer.ts'
@@ -26,6 +26,9 @@ import type {
   ReaderEvents,
   ReaderOptions,
   Sent,
+  Tail,
+  TailEvents,
+  TailOptions,
   TopicFacts,
   TopicSpec,
   Transport,
@@ -148,6 +151,10 @@ class KafkaTransport implements Transport {
 
   reader(options: ReaderOptions, on: ReaderEvents): Reader {
     return new KafkaReader(this.#client(options.clientId), options, on, this.#behaviour.consumer)
+  }
+
+  tail(options: TailOptions, on: TailEvents): Tail {
+    return new KafkaTail(this.#client(undefined), options, on)
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -281,5 +288,100 @@ class KafkaReader implements Reader {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#consumer[Symbol.asyncDispose]()
+  }
+}
+
+/** A consumer without a group. */
+class KafkaTail implements Tail {
+  readonly #client: KafkaClient
+  readonly #options: TailOptions
+  readonly #consumer: Consumer
+  readonly #held = new Map<number, HeldPartition>()
+  /** Everything below has been told, by partition. */
+  readonly #positions = new Map<number, number>()
+  #paused = false
+  #waiters: (() => void)[] = []
+  #fault: OttlaError | null = null
+
+  constructor(client: KafkaClient, options: TailOptions, on: TailEvents) {
+    const { topic, partition, from } = options
+    this.#client = client
+    this.#options = options
+    this.#consumer = client.consumer(
+      {
+        topics: [topic],
+        start: from === undefined ? 'earliest' : { offset: from },
+        maxBytesPerPartition: maxFetchBytesPerPartition,
+      },
+      {
+        gained: (parts) => {
+          for (const { held, position } of parts) {
+            if (partition !== undefined && held.partition !== partition) {
+              this.#consumer.pause(held)
+              continue
+            }
+            this.#held.set(held.partition, held)
+            this.#positions.set(held.partition, position)
+            if (this.#paused) this.#consumer.pause(held)
+          }
+          this.#tell()
+        },
+        batch: (held, records) => {
+          if (!this.#held.has(held.partition)) return
+          on.batch(held.partition, records)
+          this.#positions.set(held.partition, records.nextPosition)
+          this.#tell()
+        },
+        fault: (where, error) => {
+          // The position asked for need not exist in the partitions that nobody asked for.
+          if (where !== 'group' && partition !== undefined && where.partition !== partition) return
+          if (!error.retriable) this.#fault = error
+          this.#tell()
+          on.fault(error)
+        },
+      },
+    )
+  }
+
+  async caughtUp(): Promise<void> {
+    const { topic, partition } = this.#options
+    const admin = this.#client.admin()
+    let partitions = [partition ?? 0]
+    if (partition === undefined) {
+      const [described] = await admin.describeTopics([topic])
+      if (described?.error !== undefined) throw described.error
+      partitions = (described?.partitions ?? []).map((each) => each.partition)
+    }
+    const ends = await admin.listOffsets(
+      partitions.map((each) => ({ topic, partition: each, at: 'latest' })),
+      { isolation: 'committed' },
+    )
+    for (const { error } of ends) if (error !== undefined) throw error
+    while (!ends.every((end) => (this.#positions.get(end.partition) ?? -1) >= end.offset)) {
+      if (this.#fault !== null) throw this.#fault
+      await new Promise<void>((done) => this.#waiters.push(done))
+    }
+  }
+
+  pause(): void {
+    this.#paused = true
+    for (const held of this.#held.values()) this.#consumer.pause(held)
+  }
+
+  resume(): void {
+    this.#paused = false
+    for (const held of this.#held.values()) this.#consumer.resume(held)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#fault ??= new OttlaError('OTTLA_KAFKA_CLOSED', `Reading ${this.#options.topic} was ended`)
+    this.#tell()
+    await this.#consumer[Symbol.asyncDispose]()
+  }
+
+  #tell(): void {
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const waiter of waiters) waiter()
   }
 }

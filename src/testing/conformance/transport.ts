@@ -186,6 +186,33 @@ export function transportConformance(
       assert.equal(facts.get(missing)?.exists, false)
     })
 
+    test('a topic is read whole without a group, followed, and read from a position on', async () => {
+      const topic = await make(3)
+      for (const partition of [0, 1, 2]) await fill(topic, partition, 40 + partition)
+      const seen: string[] = []
+      const note = (partition: number, records: BatchView): void => {
+        for (let i = 0; i < records.count; i++) seen.push(`${partition}:${plain(records.value(i))}`)
+      }
+      await using all = transport.tail({ topic }, { batch: note, fault: assert.ifError })
+      await all.caughtUp()
+      assert.equal(seen.length, 123)
+      assert.equal(new Set(seen).size, 123)
+      seen.length = 0
+      await fill(topic, 1, 5)
+      await all.caughtUp()
+      assert.deepEqual(seen, ['1:0', '1:1', '1:2', '1:3', '1:4'])
+      all.pause()
+      seen.length = 0
+      await using part = transport.tail({ topic, partition: 2, from: 39 }, { batch: note, fault: assert.ifError })
+      await part.caughtUp()
+      assert.deepEqual(seen, ['2:39', '2:40', '2:41'])
+      await using none = transport.tail({ topic, partition: 2, from: 42 }, { batch: note, fault: assert.ifError })
+      await none.caughtUp()
+      assert.equal(seen.length, 3)
+      await using empty = transport.tail({ topic: await make(2) }, { batch: note, fault: assert.ifError })
+      await empty.caughtUp()
+    })
+
     test('what is written comes back byte for byte, in order, absent and empty told apart', async () => {
       const topic = await make(1)
       await using writer = await transport.writer()
