@@ -1,0 +1,342 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { OttlaError } from '../../contract/errors.ts'
+import { ErrorCode } from '../../wire/error-codes.ts'
+import { Api } from '../../wire/protocol.ts'
+import { RecordBatchBuilder } from '../../wire/record-batch.ts'
+import { MetadataCache } from '../machine/metadata.ts'
+import { type HeldPartition, Ownership } from '../machine/ownership.ts'
+import type { FetchedBatch } from './batch-view.ts'
+import type { Cluster } from './cluster.ts'
+import { builtInCompression } from './compression.ts'
+import { FetchLoop } from './fetch-loop.ts'
+
+const topicId = 'b8tRS7h4TJ2Vt43Dp85v2A'
+
+interface Answer {
+  readonly errorCode?: number
+  readonly records?: Uint8Array
+  readonly highWatermark?: number
+  readonly aborted?: readonly { producerId: number; firstOffset: number }[]
+}
+
+interface Asked {
+  readonly node: number
+  readonly partitions: ReadonlyMap<number, number>
+  answer(parts: Readonly<Record<number, Answer>>): void
+}
+
+/** A cluster of scripted brokers: partition p is led by broker p % 2, and each fetch waits for the test to answer it. */
+class ScriptedCluster {
+  readonly metadata = new MetadataCache()
+  readonly fetches: Asked[] = []
+  readonly ends = { start: 0, end: 0 }
+  refreshes = 0
+  #waiting: (() => void) | null = null
+
+  constructor(partitions: number) {
+    const parts = Array.from({ length: partitions }, (_, index) => ({
+      errorCode: 0,
+      partitionIndex: index,
+      leaderId: index % 2,
+      leaderEpoch: 5,
+      replicaNodes: [0, 1],
+      isrNodes: [0, 1],
+      offlineReplicas: [],
+    }))
+    const topics = [
+      { errorCode: 0, name: 't', topicId, isInternal: false, partitions: parts, topicAuthorizedOperations: 0 },
+    ]
+    const brokers = [0, 1].map((nodeId) => ({ nodeId, host: 'h', port: 1, rack: null }))
+    const facts = { throttleTimeMs: 0, clusterId: 'c', controllerId: 0, clusterAuthorizedOperations: 0, errorCode: 0 }
+    this.metadata.update({ ...facts, brokers, topics }, 0)
+  }
+
+  onMetadata(): Disposable {
+    return { [Symbol.dispose]: () => undefined }
+  }
+
+  async refresh(): Promise<void> {
+    this.refreshes++
+  }
+
+  request(
+    node: number,
+    api: number,
+    body: (version: number) => any,
+    options: { signal: AbortSignal },
+  ): Promise<unknown> {
+    const given = body(api === Api.Fetch ? 17 : 7)
+    if (api === Api.ListOffsets) {
+      const topics = given.topics.map((topic: any) => ({
+        name: topic.name,
+        partitions: topic.partitions.map(({ partitionIndex, timestamp }: any) => ({
+          partitionIndex,
+          errorCode: 0,
+          offset: timestamp === -2 ? this.ends.start : this.ends.end,
+        })),
+      }))
+      return Promise.resolve({ version: 7, node, body: { topics } })
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    options.signal.addEventListener('abort', () => reject(options.signal.reason))
+    const asked = given.topics.flatMap((topic: any) => topic.partitions)
+    this.fetches.push({
+      node,
+      partitions: new Map(asked.map((part: any) => [part.partition, part.fetchOffset])),
+      answer: (parts) => {
+        const partitions = asked.map(({ partition }: any) => ({
+          partitionIndex: partition,
+          errorCode: parts[partition]?.errorCode ?? 0,
+          highWatermark: parts[partition]?.highWatermark ?? -1,
+          currentLeader: { leaderId: -1, leaderEpoch: -1 },
+          abortedTransactions: parts[partition]?.aborted ?? null,
+          records: parts[partition]?.records ?? null,
+        }))
+        resolve({ version: 17, node, body: { errorCode: 0, responses: [{ topic: '', topicId, partitions }] } })
+      },
+    })
+    this.#waiting?.()
+    return promise
+  }
+
+  /** The next fetch that this broker is asked. */
+  async next(node: number): Promise<Asked> {
+    for (;;) {
+      const index = this.fetches.findIndex((fetch) => fetch.node === node)
+      if (index >= 0) return this.fetches.splice(index, 1)[0]!
+      await new Promise<void>((resolve) => (this.#waiting = resolve))
+    }
+  }
+}
+
+/** A loop over a scripted cluster, with everything it delivered. */
+class Script implements AsyncDisposable {
+  readonly cluster: ScriptedCluster
+  readonly loop: FetchLoop
+  readonly ownership = new Ownership()
+  readonly seen: string[] = []
+  readonly faults: string[] = []
+  onBatch: (held: HeldPartition, records: FetchedBatch) => void = () => undefined
+
+  constructor(partitions: number) {
+    this.cluster = new ScriptedCluster(partitions)
+    const options = {
+      isolation: 'read_committed',
+      maxWaitMs: 500,
+      minBytes: 1,
+      maxBytes: 1 << 20,
+      maxBytesPerPartition: 1 << 20,
+      maxInflatedBytes: 1 << 20,
+      requestTimeoutMs: 1_000,
+      retryBackoffMs: 1,
+      retryBackoffMaxMs: 4,
+      compression: builtInCompression,
+      lane: 'fetch',
+    } as const
+    this.loop = new FetchLoop(this.cluster as unknown as Cluster, options, {
+      batch: (held, records) => {
+        for (let i = 0; i < records.count; i++) {
+          this.seen.push(`${held.partition}@${records.position(i)}=${Buffer.from(records.value(i)!).toString()}`)
+        }
+        if (records.count === 0) this.seen.push(`${held.partition}→${records.nextPosition}`)
+        this.onBatch(held, records)
+      },
+      fault: (held, error: OttlaError) => this.faults.push(`${held.partition} ${error.code}`),
+    })
+  }
+
+  hold(partition: number, position = 0): HeldPartition {
+    const held = this.ownership.gain('t', topicId, partition)
+    this.loop.add(held, position)
+    this.loop.open(held)
+    return held
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.loop[Symbol.asyncDispose]()
+  }
+}
+
+interface BatchFacts {
+  readonly producerId?: number
+  readonly control?: 'abort' | 'commit'
+  readonly gzip?: boolean
+}
+
+function batch(baseOffset: number, values: readonly string[], facts: BatchFacts = {}): Uint8Array {
+  const builder = new RecordBatchBuilder()
+  const { producerId = -1, control, gzip = false } = facts
+  const key = control === undefined ? null : Uint8Array.of(0, 0, 0, control === 'abort' ? 0 : 1)
+  for (const value of values) builder.append(key, Buffer.from(value), [], 1)
+  return builder
+    .build({
+      baseOffset,
+      producerId,
+      transactional: producerId >= 0,
+      control: control !== undefined,
+      compression: gzip ? { name: 'gzip', codec: builtInCompression.gzip } : null,
+    })
+    .slice()
+}
+
+const bytes = (...parts: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts))
+
+test('the next fetch is sent before the last one is delivered, and goes on where it ended', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const first = await s.cluster.next(0)
+  let asked = 0
+  s.onBatch = () => {
+    asked = s.cluster.fetches.length
+  }
+  first.answer({ 0: { records: bytes(batch(0, ['a', 'b']), batch(2, ['c'], { gzip: true })), highWatermark: 3 } })
+  const second = await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@0=a', '0@1=b', '0@2=c'])
+  assert.equal(asked, 1)
+  assert.equal(second.partitions.get(0), 3)
+})
+
+test('records below the position are left out of a batch that begins earlier', async () => {
+  await using s = new Script(1)
+  s.hold(0, 7)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { records: bytes(batch(3, ['x', 'y']), batch(5, ['a', 'b', 'c', 'd'])) } })
+  await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@7=c', '0@8=d'])
+})
+
+test('a batch that is cut off is fetched again from its start', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { records: bytes(batch(0, ['a']), batch(1, ['b']).subarray(0, 40)) } })
+  const next = await s.cluster.next(0)
+  assert.equal(next.partitions.get(0), 1)
+  assert.deepEqual(s.seen, ['0@0=a'])
+})
+
+test('one flipped bit stops its partition with a fault, after what came before it; the neighbour goes on', async () => {
+  await using s = new Script(4)
+  const held = s.hold(0)
+  s.hold(2)
+  const fetch = await s.cluster.next(0)
+  const bad = batch(1, ['b'])
+  bad[bad.length - 2]! ^= 1
+  fetch.answer({ 0: { records: bytes(batch(0, ['a']), bad, batch(2, ['c'])) }, 2: { records: batch(0, ['n']) } })
+  const next = await s.cluster.next(0)
+  next.answer({ 0: { records: batch(3, ['late']) }, 2: { records: batch(1, ['m']) } })
+  const after = await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@0=a', '2@0=n', '2@1=m'])
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_CORRUPT_BATCH'])
+  assert.deepEqual([...after.partitions], [[2, 2]])
+  s.loop.seek(held, 3)
+  after.answer({})
+  assert.deepEqual([...(await s.cluster.next(0)).partitions].sort(), [
+    [0, 3],
+    [2, 2],
+  ])
+})
+
+test('bytes that are no batch at all are a fault, not an exception', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { records: bytes(batch(0, ['a']), new Uint8Array(64).fill(7)) } })
+  await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@0=a'])
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_CORRUPT_BATCH'])
+})
+
+test('control batches, aborted ones and gaps move the position without a record', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({
+    0: {
+      records: bytes(
+        batch(0, ['aborted'], { producerId: 9 }),
+        batch(1, [''], { producerId: 9, control: 'abort' }),
+        batch(10, ['kept'], { producerId: 9 }),
+        batch(11, [''], { producerId: 9, control: 'commit' }),
+      ),
+      aborted: [{ producerId: 9, firstOffset: 0 }],
+    },
+  })
+  const next = await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0→1', '0→2', '0@10=kept', '0→12'])
+  assert.equal(next.partitions.get(0), 12)
+})
+
+test('data of an ownership that ended is dropped, also when the partition came back meanwhile', async () => {
+  await using s = new Script(1)
+  const before = s.hold(0)
+  const fetch = await s.cluster.next(0)
+  s.loop.remove(before)
+  s.ownership.drop(before)
+  s.hold(0, 1)
+  fetch.answer({ 0: { records: batch(0, ['a', 'b']) } })
+  const next = await s.cluster.next(0)
+  assert.deepEqual(s.seen, [])
+  assert.equal(next.partitions.get(0), 1)
+})
+
+test('a pause takes effect in the middle of an answer, and resuming goes on with the next batch', async () => {
+  await using s = new Script(1)
+  const held = s.hold(0)
+  const fetch = await s.cluster.next(0)
+  s.onBatch = () => s.loop.pause(held)
+  fetch.answer({ 0: { records: bytes(batch(0, ['a']), batch(1, ['b']), batch(2, ['c'])) } })
+  const ahead = await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@0=a'])
+  ahead.answer({ 0: { records: batch(3, ['d']) } })
+  await new Promise(setImmediate)
+  assert.equal(s.cluster.fetches.length, 0, 'nothing more is fetched while two answers wait')
+  s.onBatch = () => undefined
+  s.loop.resume(held)
+  const next = await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['0@0=a', '0@1=b', '0@2=c', '0@3=d'])
+  assert.equal(next.partitions.get(0), 4)
+})
+
+test('a partition error leaves the good data of its neighbour in', async () => {
+  await using s = new Script(4)
+  s.hold(0)
+  s.hold(2)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { errorCode: ErrorCode.NOT_LEADER_OR_FOLLOWER }, 2: { records: batch(0, ['n']) } })
+  await s.cluster.next(0)
+  assert.deepEqual(s.seen, ['2@0=n'])
+  assert.deepEqual(s.faults, [])
+  assert.ok(s.cluster.refreshes > 0)
+})
+
+test('out of range is believed only when the leader says where its log is', async () => {
+  await using s = new Script(1)
+  s.hold(0, 5)
+  s.cluster.ends.end = 10
+  let fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { errorCode: ErrorCode.OFFSET_OUT_OF_RANGE } })
+  fetch = await s.cluster.next(0)
+  assert.deepEqual(s.faults, [], 'offset 5 of 0 to 10 is in range: asked again')
+  s.cluster.ends.start = 6
+  fetch.answer({ 0: { errorCode: ErrorCode.OFFSET_OUT_OF_RANGE } })
+  while (s.faults.length === 0) {
+    await new Promise(setImmediate)
+    s.cluster.fetches.pop()?.answer({ 0: { errorCode: ErrorCode.OFFSET_OUT_OF_RANGE } })
+  }
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_OFFSET_OUT_OF_RANGE'])
+})
+
+test('one broker that does not answer holds up nobody else', async () => {
+  await using s = new Script(2)
+  s.hold(0)
+  s.hold(1)
+  await s.cluster.next(0)
+  for (let offset = 0; offset < 3; offset++) {
+    const fetch = await s.cluster.next(1)
+    fetch.answer({ 1: { records: batch(offset, [`${offset}`]) } })
+  }
+  await s.cluster.next(1)
+  assert.deepEqual(s.seen, ['1@0=0', '1@1=1', '1@2=2'])
+})
