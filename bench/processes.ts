@@ -2,14 +2,14 @@
 import { spawn } from 'node:child_process'
 import path from 'node:path'
 
-const childTimeoutMs = 600_000
+const childTimeoutMs = 300_000
 
 export interface Ended {
   readonly lastLine: string
   readonly wallMs: number
 }
 
-/** Throws with what the child said when it fails, or takes longer than ten minutes. */
+/** Throws with what the child said when it fails, or takes longer than five minutes. */
 export function runNode(args: readonly string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const startMs = performance.now()

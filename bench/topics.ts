@@ -28,10 +28,12 @@ export class Topics implements AsyncDisposable {
     return new Topics(library, new KafkaClient({ bootstrapServers: servers, clientId: 'bench' }))
   }
 
-  /** An empty topic of one partition, kept on one broker. */
+  /** An empty topic of one partition, kept on one broker. Retention must not clear it away while it is measured. */
   async create(): Promise<string> {
     const topic = `bench-${process.pid}-${++this.#made}`
-    const [result] = await this.#client.admin().createTopics([{ topic, partitions: 1, replicas: 1 }])
+    const [result] = await this.#client
+      .admin()
+      .createTopics([{ topic, partitions: 1, replicas: 1, configs: { 'retention.ms': '-1' } }])
     if (result?.created !== true) throw result?.error ?? new Error(`${topic} was not created`)
     return topic
   }
@@ -46,6 +48,7 @@ export class Topics implements AsyncDisposable {
     const { RecordBatchBuilder }: typeof Batches = await load('record-batch.js')
     const { Api }: typeof Protocol = await load('protocol.js')
     const workload = makeWorkload()
+    const startMs = Date.now()
     const { cluster } = this.#client
     await cluster.ensureTopics([topic])
     const leader = cluster.metadata.partition(topic, 0)?.leader ?? -1
@@ -56,7 +59,7 @@ export class Topics implements AsyncDisposable {
           { key: 'traceparent', value: Buffer.from(workload.traceparent(i)) },
           { key: 'content-type', value: Buffer.from(contentType) },
         ]
-        builder.append(Buffer.from(workload.key(i)), Buffer.from(workload.value(i)), headers, 1_768_000_000_000 + i)
+        builder.append(Buffer.from(workload.key(i)), Buffer.from(workload.value(i)), headers, startMs + i)
       }
       const records = builder.build({
         compression:
