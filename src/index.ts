@@ -1,5 +1,6 @@
 /** The door `ottla`: services, their app, and everything of `ottla/contract`. */
 export { app } from './adapters/system/app.ts'
+export { breaker } from './adapters/system/breaker.ts'
 export { probes } from './adapters/telemetry/probes.ts'
 export {
   type AnyEvent,
@@ -33,8 +34,16 @@ export {
   type Versioned,
   versioned,
 } from './contract/index.ts'
+export type { BreakerState } from './core/circuit-breaker.ts'
 export type { Health, ServiceLag } from './runtime/app.ts'
 export type { App, AppDefinition, Door, PublishedAt, PublishOptions } from './runtime/app-types.ts'
+export type {
+  Breaker,
+  BreakerCallOptions,
+  BreakerChange,
+  BreakerOptions,
+  BreakerRetry,
+} from './runtime/breaker.ts'
 export type { OperableApp, Operations } from './runtime/operations.ts'
 export type { Clock, Log, Store, StoreKind, Transport } from './runtime/ports.ts'
 export {

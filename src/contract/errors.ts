@@ -20,6 +20,12 @@ const row = (retriable: boolean, fatal: boolean, help: string): ErrorFacts => ({
 
 /** One row per code; `docs/reference/errors.md` is made from it. Keep the areas together and each area sorted. */
 export const errorTable = {
+  OTTLA_BREAKER_OPEN: row(
+    true,
+    false,
+    'Too many calls failed or were slow, so none is made now; the message says when the next probe is. Mend what it names.',
+  ),
+
   OTTLA_CONFIG_INVALID: row(
     false,
     true,
@@ -138,6 +144,11 @@ export const errorTable = {
     true,
     false,
     'The handler took longer than its timeout; honour `signal` or raise `timeout`.',
+  ),
+  OTTLA_RUNTIME_DETACHED: row(
+    false,
+    true,
+    'Something a handler did not await failed after nobody was listening; await it. The app drains and the process exits.',
   ),
   OTTLA_RUNTIME_EXPIRED: row(
     false,

@@ -13,6 +13,7 @@
  *                                        ▲                         │
  *                 wake()                 │                         │ park()
  *                 └──────────────── waiting ◄──────────────────────┘
+ *                                      └──────── take() ──────────►
  *
  * A held key (behind a dead letter) will be a lane whose followers are ended by `heldInDlq` instead of becoming ready:
  * `settle` is the place.
@@ -125,6 +126,17 @@ export class Lanes<E extends LaneEntry> {
     this.#behind += lane.followers
     lane.state = 'ready'
     this.#pushReady(entry)
+  }
+
+  /** A waiting head starts at once, past those that are ready: the probe of a breaker. It counts as running from now on. */
+  take(entry: E): void {
+    const lane = this.#expect(entry, 'waiting')
+    this.#waiting--
+    this.#waitingHeads.delete(entry)
+    this.#parked -= lane.followers
+    this.#behind += lane.followers
+    lane.state = 'running'
+    this.#running++
   }
 
   /** Forgets everything, running ones too, and says how many there were. Nothing taken before may be settled after. */

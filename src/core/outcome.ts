@@ -4,7 +4,7 @@
  * - `handled`     done.
  * - `retry`       failed; the attempt counts; its key waits until `atMs`.
  * - `park`        failed for a passing reason; the attempt does not count. `key`: the key waits until `atMs`;
- *                 `partition`: the store is away, every key waits.
+ *                 `partition`: the store is away, every key waits; `breaker`: every key waits until it lets a probe through.
  * - `deadLetter`  given up; the original record goes to the dead letters with its cause.
  * - `drop`        given up without a trace but the ledger's; only where the service wrote that name down.
  */
@@ -15,6 +15,7 @@ export type Outcome =
   | { readonly kind: 'handled' }
   | { readonly kind: 'retry'; readonly atMs: number }
   | { readonly kind: 'park'; readonly scope: 'key' | 'partition'; readonly atMs: number }
+  | { readonly kind: 'park'; readonly scope: 'breaker' }
   | { readonly kind: 'deadLetter'; readonly cause: DeadLetterCause; readonly error: unknown }
   | { readonly kind: 'drop'; readonly reason: string }
 
@@ -22,6 +23,9 @@ export type Outcome =
 export type DeadLetterCause = 'permanent' | 'attemptsExhausted' | 'undecodable' | 'processDied'
 
 export const handled: Outcome = { kind: 'handled' }
+
+/** It met an open breaker: whatever its error is called, the record is innocent and nothing counts. */
+export const atBreaker: Outcome = { kind: 'park', scope: 'breaker' }
 
 export interface FailurePolicy {
   /** Attempts of an unknown failure in all, the first included. */
@@ -75,6 +79,27 @@ export function decide(
     }
     default:
       return kind satisfies never
+  }
+}
+
+/**
+ * What a failed attempt says about everything beside its record, for the service's own breaker: true when the handler or
+ * what it needs is failing, false when the record is to blame, null when something with a wait of its own was away.
+ */
+export function speaksOfTheService(outcome: Outcome): boolean | null {
+  switch (outcome.kind) {
+    case 'handled':
+      return false
+    case 'retry':
+      return true
+    case 'park':
+      return outcome.scope === 'key' ? true : null
+    case 'deadLetter':
+      return outcome.cause === 'attemptsExhausted'
+    case 'drop':
+      return outcome.reason === 'attemptsExhausted'
+    default:
+      return outcome satisfies never
   }
 }
 

@@ -81,6 +81,11 @@ export interface AppDefinition<S extends readonly AnyService[]> {
   readonly drainTimeout?: Duration
   /** Where ottla says things. Default: warnings and errors on the console. */
   readonly log?: Log
+  /**
+   * True when this app owns its process: an error that nobody caught is reported with the record whose handler started
+   * what failed, the app drains, and the process exits with 1. Costs each handler about a microsecond. Default false.
+   */
+  readonly guards?: boolean
 }
 
 /** What a test app is made of: it brings its own transport and store. */

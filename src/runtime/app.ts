@@ -6,13 +6,19 @@
  *                       └──► failed: all is closed         then transport and store are closed
  *
  * The app owns what it was given: disposing it closes transport and store. (The pool behind a store stays the user's.)
+ *
+ * With `guards: true` it owns the process too: what nobody caught is reported with the record it came from, the app
+ * drains, and the process exits with 1.
  */
 import { OttlaError } from '../contract/errors.ts'
 import type { Message } from '../contract/event.ts'
 import { newId } from '../contract/id.ts'
 import { type EncodedMessage, encodeMessage } from '../contract/message.ts'
 import type { PublishedAt, PublishOptions } from './app-types.ts'
+import type { Breaker } from './breaker.ts'
+import { alarm } from './channels.ts'
 import { Emissions, type EmitOptions } from './context.ts'
+import { type Blamed, Guards, type OwnedProcess } from './guards.ts'
 import type { Surroundings } from './plan.ts'
 import type { Clock, Lag, Log, TopicFacts, Writer } from './ports.ts'
 import { send, toRecord } from './publish.ts'
@@ -32,6 +38,8 @@ export interface Machine {
   readonly random: () => number
   /** Tells the instances of one service apart: host and process. */
   readonly instance: string
+  /** The process, for apps that own theirs. */
+  readonly process?: OwnedProcess
 }
 
 /** A partition's lag, and whose. */
@@ -57,6 +65,9 @@ const closeMinMs = 500
 
 /** How long after start a group may take to hand out nothing before readiness stops waiting for it. */
 const joinPatienceMs = 15_000
+/** After a fault: what the rest of the end may take beside the drain, before the process exits regardless. */
+const faultExitMs = 5_000
+const faultExitCode = 1
 
 /** What runs behind `app(…)`. Its public face is `App` together with `Operations`. */
 export class RunningApp implements AsyncDisposable {
@@ -72,6 +83,10 @@ export class RunningApp implements AsyncDisposable {
   #loops: readonly ServiceLoop[] = []
   #startedMs = 0
   #stopping: Promise<void> | null = null
+  readonly #guards: Guards | null
+  #watch: Disposable | null = null
+  /** Something in this process failed and nobody caught it. */
+  #fault: OttlaError | null = null
 
   /** Throws OTTLA_RUNTIME_WIRING. */
   constructor(definition: LooseDefinition, machine: Machine) {
@@ -79,6 +94,13 @@ export class RunningApp implements AsyncDisposable {
     this.#machine = machine
     this.#log = definition.log ?? machine.log
     this.#wired = wire(definition, machine.instance)
+    this.#guards = definition.guards === true ? new Guards() : null
+    if (this.#guards !== null && machine.process === undefined) {
+      throw new OttlaError(
+        'OTTLA_RUNTIME_WIRING',
+        'guards: true is for an app that owns its process; this one does not',
+      )
+    }
   }
 
   async start(): Promise<this> {
@@ -86,11 +108,15 @@ export class RunningApp implements AsyncDisposable {
       throw new OttlaError('OTTLA_RUNTIME_STOPPING', `This app is ${this.#state}; an app is started once`)
     }
     this.#state = 'starting'
+    if (this.#guards !== null) {
+      this.#watch = this.#machine.process!.onFault((error) => this.#faulted(error, this.#guards!.blamed))
+    }
     try {
       await this.#start()
     } catch (error) {
       this.#state = 'failed'
       await this.#closeAll()
+      this.#watch?.[Symbol.dispose]()
       throw error
     }
     this.#state = 'running'
@@ -109,7 +135,15 @@ export class RunningApp implements AsyncDisposable {
     ])
     this.#facts = new Map(facts)
     this.#writer = await transport.writer({ clientId: this.#machine.instance })
-    this.#surroundings = { clock, random, log: this.#log, writer: this.#writer, topics, facts: this.#facts }
+    this.#surroundings = {
+      clock,
+      random,
+      log: this.#log,
+      writer: this.#writer,
+      guards: this.#guards,
+      topics,
+      facts: this.#facts,
+    }
     if (store !== undefined) {
       this.#relay = startRelay({ store, transport, clock, log: this.#log, clientId: `relay@${this.#machine.instance}` })
       await this.#relay.opened
@@ -204,6 +238,10 @@ export class RunningApp implements AsyncDisposable {
       ready = false
       reasons.push(`the app is ${this.#state}`)
     }
+    if (this.#fault !== null) {
+      live = false
+      reasons.push(this.#fault.message)
+    }
     const patient = this.#machine.clock.monotonicMs() - this.#startedMs < joinPatienceMs
     for (const loop of this.#loops) {
       const { name } = loop.plan
@@ -228,6 +266,11 @@ export class RunningApp implements AsyncDisposable {
     return this.#loops.map((loop) => ({ service: loop.plan.name, stats: loop.stats, inFlight: loop.inFlight }))
   }
 
+  /** @internal For metrics: the services' own breakers. */
+  breakers(): readonly Breaker[] {
+    return this.#loops.map((loop) => loop.breaker)
+  }
+
   /** @internal For metrics: rows that wait in the outbox; null without a store. */
   async backlog(): Promise<{ readonly rows: number; readonly oldestSeconds: number } | null> {
     return (await this.#definition.store?.backlog()) ?? null
@@ -248,10 +291,30 @@ export class RunningApp implements AsyncDisposable {
     await this.#stopping
   }
 
+  /** The state of the process is no longer known, so it ends; but what is under way and well is finished. */
+  #faulted(cause: unknown, blamed: Blamed | null): void {
+    const whose =
+      blamed === null
+        ? 'nobody caught an error; no handler had started what failed'
+        : `something that ${blamed.handler} of ${blamed.service} did not await failed; the record was ${blamed.topic}-${blamed.partition} at ${blamed.position}`
+    const error = new OttlaError('OTTLA_RUNTIME_DETACHED', whose, { cause, details: { ...blamed } })
+    this.#log.error(error.message, { code: error.code, ...blamed, error })
+    const { service = '', topic, partition } = blamed ?? {}
+    alarm.publish({ service, ...(topic === undefined ? {} : { topic, partition }), error })
+    if (this.#fault !== null) return
+    this.#fault = error
+    const { clock, process } = this.#machine
+    const exit = (): void => process!.exit(faultExitCode)
+    clock.after(this.#wired.drainMs + faultExitMs, exit)
+    void this[Symbol.asyncDispose]().then(exit, exit)
+  }
+
   async #stop(): Promise<void> {
     if (this.#state === 'failed' || this.#state === 'stopped') return
     this.#state = 'draining'
     await this.#closeAll()
+    // After a fault the process is watched to its end: a second one must not cut the exit code off.
+    if (this.#fault === null) this.#watch?.[Symbol.dispose]()
     this.#state = 'stopped'
   }
 

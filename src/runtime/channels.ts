@@ -15,6 +15,9 @@ export const outboxState = channel('ottla:outbox.state')
 /** Something a person must look at. Message: `{ service, topic?, partition?, error }`. */
 export const alarm = channel('ottla:alarm')
 
+/** A breaker changed its state. Message: `BreakerChange`. */
+export const breakerChanged = channel('ottla:breaker.changed')
+
 /** Message of `ended`. */
 export interface Ended {
   readonly service: string
@@ -27,6 +30,8 @@ export interface Ended {
   readonly outcome: string
   readonly attempts: number
   readonly durationMs: number
+  /** Handled by the handler's fallback. */
+  readonly fallback: boolean
 }
 
 /** Message of `published`. */

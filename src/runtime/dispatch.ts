@@ -5,16 +5,23 @@
  * Whatever happens to a started record, exactly one of three things is called for it: `settle` (it ended), `park` (it
  * gives its slot back and waits), or, when its partition is gone meanwhile, `free`. A handler that returns without a
  * promise and emits nothing is settled in the same turn: no promise is made for it.
+ *
+ * A handler with a fallback has two parts: the handler, and, when that has failed for good or a breaker is open, the
+ * fallback, run the same way in the slot that the record already has.
  */
 import type { Envelope } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { type Decoded, decodeRecord } from '../contract/message.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
+import { refused } from '../core/circuit-breaker.ts'
+import { classify } from '../core/classify.ts'
 import type { Ending } from '../core/ledger.ts'
-import { type DeadLetterCause, decide, handled, type Outcome } from '../core/outcome.ts'
+import { atBreaker, type DeadLetterCause, decide, handled, type Outcome, speaksOfTheService } from '../core/outcome.ts'
+import { type Breaker, openBreakerOf } from './breaker.ts'
 import { type Ended, ended } from './channels.ts'
 import { HandlerContext, ReceivedMessage } from './context.ts'
 import { deadLetter, errorCode } from './dead-letter.ts'
+import type { Blamed } from './guards.ts'
 import type { Partition, Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
 import type { Fence, OutboxRecord } from './ports.ts'
@@ -30,6 +37,8 @@ export interface DispatchEvents {
   /** The store is away for this partition: nothing starts until then. */
   storeAway(partition: Partition, untilMs: number): void
   storeBack(partition: Partition): void
+  /** A started record met an open breaker and is about to be parked until that lets it go. */
+  breakerOpen(work: Work, breaker: Breaker): void
   /** The dead letter could not be stored. */
   deadLettersAway(partition: Partition, untilMs: number, error: unknown): void
   /** Too many dead letters: stand still until somebody looks. */
@@ -45,26 +54,39 @@ export interface DeadLetterPlan {
   readonly maxRecordBytes: number
 }
 
-const slowTurnMs = 1_000
+/** A turn of the event loop that takes this long is said aloud. */
+export const slowTurnMs = 1_000
+/** What a good attempt tells the service's own breaker, which knows no slow ones. */
+const good = { failed: false, durationMs: 0, key: null }
 const noHandlers: ReadonlyMap<string, HandlerPlan> = new Map()
 
 export class Dispatch {
   readonly #plan: ServicePlan
   readonly #surroundings: Surroundings
   readonly #stats: ServiceStats
+  readonly #breaker: Breaker
   readonly #events: DispatchEvents
   /** Started and not yet free: these hold the slots, those of partitions that are gone too. */
   running = 0
   /** Attempts that wait for something, watched for their deadline. */
   readonly inHand = new Set<Work>()
+  /** Handlers that were in hand since somebody last cleared this. */
+  readonly recent = new Set<string>()
+  /** The last failure in a word, for the alarm of a breaker. */
+  lastFailure = 'none'
   /** Failures in a row to write a dead letter. */
   #deadLetterFailures = 0
 
-  constructor(plan: ServicePlan, surroundings: Surroundings, stats: ServiceStats, events: DispatchEvents) {
+  constructor(
+    plan: ServicePlan,
+    surroundings: Surroundings,
+    beside: { readonly stats: ServiceStats; readonly breaker: Breaker; readonly events: DispatchEvents },
+  ) {
     this.#plan = plan
     this.#surroundings = surroundings
-    this.#stats = stats
-    this.#events = events
+    this.#stats = beside.stats
+    this.#breaker = beside.breaker
+    this.#events = beside.events
   }
 
   /** Begins a record that its lane has just handed out. */
@@ -148,20 +170,36 @@ export class Dispatch {
 
   #attempt(work: Work, decoded: Extract<Decoded, { kind: 'event' }>): void {
     const { event, payload, envelope } = decoded
-    const handler = this.#plan.handlers.get(event.topic)!.get(event.name)!
-    const message = new ReceivedMessage(envelope, { topic: event.topic, type: event.name, attempt: work.counted + 1 })
-    const context = new HandlerContext(this.#plan, this.#surroundings, message, envelope)
-    work.handler = handler
-    work.context = context
+    work.handler = this.#plan.handlers.get(event.topic)!.get(event.name)!
+    work.payload = payload
     work.startedMs = this.#surroundings.clock.monotonicMs()
+    if (work.fallingBack === null) {
+      work.permit = this.#breaker.admit(work.startedMs)
+      if (work.permit === refused) {
+        this.#failed(work, this.#breaker.refusal(), envelope)
+        return
+      }
+    }
+    this.#run(work, envelope)
+  }
+
+  /** Runs the handler or, when the record is falling back, the fallback. */
+  #run(work: Work, envelope: Envelope): void {
+    const message = new ReceivedMessage(envelope, {
+      topic: work.partition.held.topic,
+      type: work.handler!.event,
+      attempt: work.counted + 1,
+    })
+    const context = new HandlerContext(this.#plan, this.#surroundings, message, envelope)
+    work.context = context
     if (this.#plan.store !== null) {
       this.inHand.add(work)
-      this.#detached(work, this.#runInStore(work, payload, envelope))
+      this.#detached(work, this.#runInStore(work, envelope))
       return
     }
     let result: unknown
     try {
-      result = handler.handle(payload, context)
+      result = this.#invoke(work, envelope, work.startedMs)
     } catch (error) {
       context.close()
       this.#failed(work, error, envelope)
@@ -172,7 +210,6 @@ export class Dispatch {
       this.#detached(work, this.#awaitHandler(work, result, envelope))
       return
     }
-    this.#warnWhenSlow(work, handler)
     const records = context.close()
     if (records.length === 0) {
       this.#carryOut(work, handled, envelope)
@@ -180,6 +217,17 @@ export class Dispatch {
     }
     this.inHand.add(work)
     this.#detached(work, this.#sendEmitted(work, records, envelope))
+  }
+
+  /** One turn of the user's code: up to its first `await`. */
+  #invoke(work: Work, envelope: Envelope, beganMs: number): unknown {
+    const { clock, guards } = this.#surroundings
+    try {
+      return guards === null ? call(work) : guards.run(this.#blamed(work, envelope), () => call(work))
+    } finally {
+      const tookMs = clock.monotonicMs() - beganMs
+      if (tookMs >= slowTurnMs) this.#warnOfSlowTurn(work.handler!, tookMs)
+    }
   }
 
   // ── without a store ──
@@ -217,8 +265,9 @@ export class Dispatch {
 
   // ── with a store ──
 
-  async #runInStore(work: Work, payload: unknown, envelope: Envelope): Promise<void> {
+  async #runInStore(work: Work, envelope: Envelope): Promise<void> {
     const { partition } = work
+    const { clock } = this.#surroundings
     const context = work.context!
     const fence = partition.fence!
     try {
@@ -236,7 +285,7 @@ export class Dispatch {
         async (tx) => {
           context.begin(tx)
           try {
-            await work.handler!.handle(payload, context)
+            await this.#invoke(work, envelope, clock.monotonicMs())
           } finally {
             context.close()
           }
@@ -256,7 +305,7 @@ export class Dispatch {
           return
         case 'fenced':
           this.#stats.handler(work.handler!.name).attempts.fenced++
-          this.#park(work, this.#surroundings.clock.monotonicMs())
+          this.#park(work, clock.monotonicMs())
           this.#events.fenced(partition, fence)
           return
         default:
@@ -280,22 +329,16 @@ export class Dispatch {
   }
 
   #failed(work: Work, error: unknown, envelope: Envelope): void {
-    const { clock, random, log } = this.#surroundings
     if (work.partition.gone) {
       this.#free(work)
       return
     }
-    const policy = (work.handler ?? this.#anyHandler(work)).policy
-    let outcome: Outcome
-    try {
-      outcome = decide(error, work, policy, { nowMs: clock.monotonicMs(), random: random() })
-    } catch (broken) {
-      // The service's own `classify` threw: its opinion is missing, the record still needs an end.
-      log.error('classify threw', { service: this.#plan.name, error: broken })
-      const { classify: _, ...ours } = policy
-      outcome = decide(error, work, ours, { nowMs: clock.monotonicMs(), random: random() })
+    if (work.fallingBack !== null) {
+      this.#fallbackFailed(work, error, envelope)
+      return
     }
-    log.debug('attempt failed', {
+    const outcome = this.#judge(work, error)
+    this.#surroundings.log.debug('attempt failed', {
       service: this.#plan.name,
       topic: work.partition.held.topic,
       partition: work.partition.held.partition,
@@ -303,7 +346,60 @@ export class Dispatch {
       outcome: outcome.kind,
       error,
     })
+    this.#tellBreaker(work, outcome)
+    if (work.handler?.fallback != null && mayFallBack(outcome)) {
+      this.#stats.handler(work.handler.name).attempts.fallback++
+      this.#withdraw(work)
+      work.fallingBack = { error, outcome }
+      work.stuck = false
+      work.startedMs = this.#surroundings.clock.monotonicMs()
+      this.#run(work, envelope)
+      return
+    }
     this.#carryOut(work, outcome, envelope)
+  }
+
+  /** What the failure of an attempt means. */
+  #judge(work: Work, error: unknown): Outcome {
+    const { clock, random, log } = this.#surroundings
+    work.met = openBreakerOf(error)
+    // Asked before the service's own `classify`: an open breaker must not be able to empty a topic into the dead letters.
+    if (work.met !== null) return atBreaker
+    this.lastFailure = failureWord(error)
+    if (work.probing !== null) {
+      // It stood for all others. How long what they need is away must not be counted against it.
+      work.transient = 0
+      work.transientSinceMs = 0
+    }
+    const { policy } = work.handler ?? this.#anyHandler(work)
+    try {
+      return decide(error, work, policy, { nowMs: clock.monotonicMs(), random: random() })
+    } catch (broken) {
+      // The service's own `classify` threw: its opinion is missing, the record still needs an end.
+      log.error('classify threw', { service: this.#plan.name, error: broken })
+      const { classify: _, ...ours } = policy
+      return decide(error, work, ours, { nowMs: clock.monotonicMs(), random: random() })
+    }
+  }
+
+  /** The record goes where it would have gone without a fallback, except that a store that is away is waited for. */
+  #fallbackFailed(work: Work, error: unknown, envelope: Envelope): void {
+    const { error: before, outcome } = work.fallingBack!
+    this.#surroundings.log.warn('a fallback failed', {
+      service: this.#plan.name,
+      handler: work.handler!.name,
+      topic: work.partition.held.topic,
+      partition: work.partition.held.partition,
+      position: work.position,
+      error,
+    })
+    if (classify(error) === 'store') {
+      this.#carryOut(work, this.#judge(work, error), envelope)
+      return
+    }
+    work.fallingBack = null
+    // The breaker may have closed meanwhile; then this is a passing failure like any other.
+    this.#carryOut(work, outcome === atBreaker ? this.#judge(work, before) : outcome, envelope)
   }
 
   /** The one place where an outcome becomes deed. */
@@ -326,9 +422,16 @@ export class Dispatch {
         this.#park(work, outcome.atMs)
         return
       case 'park':
+        partition.ledger.retry()
+        if (outcome.scope === 'breaker') {
+          work.transient = 0
+          work.transientSinceMs = 0
+          this.#events.breakerOpen(work, work.met!)
+          this.#park(work, null)
+          return
+        }
         work.transient++
         if (work.transientSinceMs === 0) work.transientSinceMs = this.#surroundings.clock.monotonicMs()
-        partition.ledger.retry()
         this.#park(work, outcome.atMs)
         if (outcome.scope === 'partition') this.#events.storeAway(partition, outcome.atMs)
         return
@@ -384,8 +487,14 @@ export class Dispatch {
   }
 
   #settle(work: Work, ending: Ending, envelope: Envelope, dropReason = ''): void {
-    this.#leave(work)
     const { partition } = work
+    const nowMs = this.#surroundings.clock.monotonicMs()
+    if (ending === 'handled' && work.permit !== refused) {
+      this.#breaker.settle(work.permit, good, nowMs)
+      work.permit = refused
+    }
+    const fallback = ending === 'handled' && work.fallingBack !== null
+    this.#leave(work)
     if (partition.gone) {
       this.#events.settled(partition)
       return
@@ -394,12 +503,12 @@ export class Dispatch {
     partition.tracker.finish(work.ticket)
     if (ending === 'dropped') partition.ledger.drop(dropReason)
     else partition.ledger.end(ending)
+    if (fallback) partition.ledger.fallback()
     if (ending !== 'deadLettered') partition.brake.ended(null)
     partition.budget.give(work.bytes)
     partition.endedSince++
     partition.dirty = true
     this.#stats.badHeaders += envelope.badHeaders
-    const nowMs = this.#surroundings.clock.monotonicMs()
     partition.progressMs = nowMs
     const durationMs = work.handler === null ? 0 : nowMs - work.startedMs
     if (work.handler !== null) this.#stats.handler(work.handler.name).duration.add(durationMs)
@@ -415,6 +524,7 @@ export class Dispatch {
         outcome: ending === 'dropped' ? `dropped.${dropReason}` : ending,
         attempts: work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0),
         durationMs,
+        fallback,
       } satisfies Ended)
     }
     this.#events.settled(partition)
@@ -423,6 +533,8 @@ export class Dispatch {
   #park(work: Work, atMs: number | null): void {
     this.#leave(work)
     work.context = null
+    // Next time the breaker may be closed, and then the handler is asked again.
+    if (work.fallingBack?.outcome === atBreaker) work.fallingBack = null
     const { partition } = work
     if (partition.gone) {
       this.#events.settled(partition)
@@ -445,7 +557,30 @@ export class Dispatch {
 
   #leave(work: Work): void {
     this.running--
-    this.inHand.delete(work)
+    if (this.inHand.delete(work) && work.handler !== null) this.recent.add(work.handler.name)
+    this.#withdraw(work)
+    work.payload = undefined
+  }
+
+  /** What a failed attempt says to the service's own breaker. */
+  #tellBreaker(work: Work, outcome: Outcome): void {
+    const failed = speaksOfTheService(outcome)
+    if (work.permit === refused || failed === null) return
+    const nowMs = this.#surroundings.clock.monotonicMs()
+    this.#breaker.settle(work.permit, { failed, durationMs: nowMs - work.startedMs, key: work.laneKey }, nowMs)
+    work.permit = refused
+  }
+
+  /** The attempt is over: where it stood for others, it does no longer. */
+  #withdraw(work: Work): void {
+    if (work.permit !== refused) {
+      this.#breaker.abandon(work.permit)
+      work.permit = refused
+    }
+    if (work.probing === null) return
+    const gate = work.probing
+    work.probing = null
+    gate.probeLeft()
   }
 
   /** For a failure before a handler was found: the strictest policy of the topic is as good as any. */
@@ -453,15 +588,55 @@ export class Dispatch {
     return this.#plan.handlers.get(work.partition.held.topic)!.values().next().value!
   }
 
-  #warnWhenSlow(work: Work, handler: HandlerPlan): void {
-    const tookMs = this.#surroundings.clock.monotonicMs() - work.startedMs
-    if (tookMs < slowTurnMs) return
+  #blamed(work: Work, envelope: Envelope): Blamed {
+    const { topic, partition } = work.partition.held
+    return {
+      service: this.#plan.name,
+      handler: work.handler!.name,
+      topic,
+      partition,
+      position: work.position,
+      id: envelope.id,
+    }
+  }
+
+  #warnOfSlowTurn(handler: HandlerPlan, tookMs: number): void {
     this.#surroundings.log.warn('a handler blocked the event loop', {
       service: this.#plan.name,
       handler: handler.name,
       durationMs: Math.round(tookMs),
     })
   }
+}
+
+/** The user's code. */
+function call({ fallingBack, handler, context, payload }: Work): unknown {
+  return fallingBack === null
+    ? handler!.handle(payload, context!)
+    : handler!.fallback!(payload, context!, fallingBack.error)
+}
+
+/** Attempts used up, or nothing to attempt. A record that is itself the mistake is nobody's to handle instead. */
+function mayFallBack(outcome: Outcome): boolean {
+  switch (outcome.kind) {
+    case 'handled':
+    case 'retry':
+      return false
+    case 'park':
+      return outcome.scope === 'breaker'
+    case 'deadLetter':
+      return outcome.cause === 'attemptsExhausted'
+    case 'drop':
+      return outcome.reason === 'attemptsExhausted'
+    default:
+      return outcome satisfies never
+  }
+}
+
+/** Bounded and free of content: a code where there is one, else the name of the error. */
+function failureWord(error: unknown): string {
+  const code = typeof error === 'object' && error !== null ? (error as { readonly code?: unknown }).code : undefined
+  return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : errorCode('attemptsExhausted', error)
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -8,8 +8,9 @@
  *   running, acquiring ──releasing()──► releasing: nothing starts; what runs may finish ──► gone ◄────┤ lost()
  *   running ──the books do not balance──► stopped: nothing starts, nothing is committed ──► gone
  *
- * While running it may stand still for a reason: the store or the dead letters are away (until a time), or the brake
- * holds it (until somebody resumes it). Fetching is paused apart from that, by budgets.
+ * While running it may stand still for a reason: the store or the dead letters are away (until a time), a breaker is open
+ * (until it closes; its probes start all the same), or the brake holds it (until somebody resumes it). Fetching is paused
+ * apart from that, by budgets.
  *
  * Whoever finishes work for a partition asks `gone` first: that is the ownership fence, since each ownership has a
  * `Partition` of its own.
@@ -18,10 +19,13 @@ import type { OttlaError } from '../contract/errors.ts'
 import type { AnyTopic } from '../contract/topic.ts'
 import { Brake } from '../core/brake.ts'
 import { Budget } from '../core/budget.ts'
+import { refused } from '../core/circuit-breaker.ts'
 import { LaneEntry, Lanes } from '../core/lanes.ts'
 import { Ledger, type LedgerTotals } from '../core/ledger.ts'
 import { OffsetTracker } from '../core/offset-tracker.ts'
-import type { DeadLetterCause } from '../core/outcome.ts'
+import type { DeadLetterCause, Outcome } from '../core/outcome.ts'
+import type { Breaker } from './breaker.ts'
+import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
 import type { HandlerPlan, ServicePlan } from './plan.ts'
 import type { BatchView, Checkpoint, Clock, Fence, Gained, Held } from './ports.ts'
@@ -31,7 +35,28 @@ export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' |
 /** Why a running partition starts nothing. */
 export type Standing =
   | { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }
+  | { readonly why: 'breaker'; readonly gate: BreakerGate }
   | { readonly why: 'brake' | 'asked' }
+
+/** Does it pass by itself? */
+export function passes(standing: Standing): boolean {
+  switch (standing.why) {
+    case 'storeAway':
+    case 'deadLettersAway':
+    case 'breaker':
+      return true
+    case 'brake':
+    case 'asked':
+      return false
+    default:
+      return standing satisfies never
+  }
+}
+
+/** For people. */
+export function standingText(standing: Standing): string {
+  return standing.why === 'breaker' ? `breaker ${standing.gate.breaker.name}` : standing.why
+}
 
 /** From this many owners lost at one position the partition is handled one record at a time. */
 export const carefulFrom = 3
@@ -62,6 +87,17 @@ export class Work extends LaneEntry {
   stuck = false
   /** Given up, dead letter not stored yet. */
   givenUp: { readonly cause: DeadLetterCause; readonly error: unknown } | null = null
+  /** The handler has failed for good or met an open breaker: its fallback is asked. Null: the handler is. */
+  fallingBack: { readonly error: unknown; readonly outcome: Outcome } | null = null
+  /** What the attempt under way was given. */
+  payload: unknown = undefined
+  /** The permit of the service's own breaker for the attempt under way. */
+  permit = refused
+  /** The breaker that refused it last. */
+  met: Breaker | null = null
+  /** The gate it waits at, and the gate whose probe it is. */
+  gate: BreakerGate | null = null
+  probing: BreakerGate | null = null
 
   constructor(partition: Partition, batch: BatchView, index: number, ticket: number) {
     super()
@@ -71,6 +107,11 @@ export class Work extends LaneEntry {
     this.position = batch.position(index)
     this.ticket = ticket
     this.bytes = batch.size(index)
+  }
+
+  /** Null: its key is nobody else's. */
+  get laneKey(): string | null {
+    return this.lane?.key ?? null
   }
 }
 
@@ -134,12 +175,22 @@ export class Partition {
 
   /** May a handler start now? */
   get startable(): boolean {
-    return (
-      this.state === 'running' &&
-      this.standing === null &&
-      this.lanes.hasReady &&
-      (!this.careful || (!this.noting && this.lanes.running + this.lanes.waiting === 0))
-    )
+    const { standing, lanes } = this
+    if (this.state !== 'running') return false
+    if (standing !== null) {
+      // Careful mode has one lane: what waits there is the record that met the breaker.
+      return (
+        standing.why === 'breaker' &&
+        standing.gate.mayProbe(this) &&
+        (!this.careful || (!this.noting && lanes.running === 0))
+      )
+    }
+    return lanes.hasReady && (!this.careful || (!this.noting && lanes.running + lanes.waiting === 0))
+  }
+
+  /** Takes the next record out of its lane: the probe of a breaker, when it stands for one. */
+  take(): Work {
+    return this.standing?.why === 'breaker' ? this.standing.gate.takeProbe(this) : this.lanes.next()!
   }
 
   /** Takes in a batch: each record into its lane, those an earlier owner finished straight to the books. */

@@ -4,16 +4,22 @@
  */
 import type { AnyTopic } from '../contract/topic.ts'
 import type { BudgetLimits } from '../core/budget.ts'
+import type { BreakerLimits } from '../core/circuit-breaker.ts'
 import type { FailurePolicy } from '../core/outcome.ts'
 import type { HandlerContext } from './context.ts'
+import type { Guards } from './guards.ts'
 import type { Clock, Log, Store, TopicFacts, Writer } from './ports.ts'
 
 /** One handler of one event. */
 export interface HandlerPlan {
   /** `<topic>.<Event>`, for messages and metrics. */
   readonly name: string
+  /** The event's own name. */
+  readonly event: string
   readonly handle: (payload: unknown, context: HandlerContext) => unknown
   readonly policy: FailurePolicy
+  /** Asked when the handler has failed for good, or cannot be asked because a breaker is open. */
+  readonly fallback: ((payload: unknown, context: HandlerContext, error: unknown) => unknown) | null
   /** Until `signal` aborts. */
   readonly timeoutMs: number
 }
@@ -35,6 +41,8 @@ export interface ServicePlan {
   /** Handlers that run at once. */
   readonly concurrency: number
   readonly budget: BudgetLimits
+  /** The service's own breaker, over what its handlers come to. */
+  readonly breaker: BreakerLimits
   /** Records that may stand still in place per partition before it pauses with an alarm. */
   readonly standingMax: number
   readonly checkpointIntervalMs: number
@@ -49,6 +57,8 @@ export interface Surroundings {
   /** In [0, 1). */
   readonly random: () => number
   readonly writer: Writer
+  /** Remembers which record a detached failure belongs to; null: nobody asked for it. */
+  readonly guards: Guards | null
   /** Every topic of the app by name: contracts for messages written out by hand. */
   readonly topics: ReadonlyMap<string, AnyTopic>
   /** What the broker said about them at start. */

@@ -12,9 +12,11 @@
 import { OttlaError } from '../contract/errors.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
 import { addTotals, type LedgerTotals } from '../core/ledger.ts'
+import { Breaker } from './breaker.ts'
+import { BreakerGate, type GateEvents } from './breaker-gate.ts'
 import { alarm, steps } from './channels.ts'
-import { Dispatch, type DispatchEvents } from './dispatch.ts'
-import { Partition, type Work } from './partition.ts'
+import { Dispatch, type DispatchEvents, slowTurnMs } from './dispatch.ts'
+import { Partition, passes, standingText, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Transport } from './ports.ts'
 import { ServiceStats } from './stats.ts'
@@ -56,9 +58,13 @@ const leaveMs = 3_000
 /** What is left of a release for the last checkpoint. */
 const releaseReserve = 0.2
 
-export class ServiceLoop implements ReaderEvents, DispatchEvents {
+export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   readonly plan: ServicePlan
   readonly stats = new ServiceStats()
+  /** The service's own, over what its handlers come to. */
+  readonly breaker: Breaker
+  /** A gate for each breaker that is open and was met. */
+  readonly #gates = new Map<Breaker, BreakerGate>()
   readonly #surroundings: Surroundings
   readonly #transport: Transport
   readonly #dispatch: Dispatch
@@ -84,7 +90,17 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     this.plan = plan
     this.#surroundings = surroundings
     this.#transport = transport
-    this.#dispatch = new Dispatch(plan, surroundings, this.stats, this)
+    // Its calls are made by dispatch, permit by permit; what belongs to `call` is not used.
+    this.breaker = new Breaker(
+      plan.name,
+      { limits: plan.breaker, timeoutMs: 0, isFailure: () => true, attempts: 1, share: 0 },
+      surroundings,
+    )
+    this.breaker.subscribe(({ from, to }) => {
+      surroundings.log.warn("the service's own breaker changed", { service: plan.name, from, to })
+      if (to === 'open') for (const partition of this.#partitions.values()) this.#shut(partition, this.breaker)
+    })
+    this.#dispatch = new Dispatch(plan, surroundings, { stats: this.stats, breaker: this.breaker, events: this })
   }
 
   /** Joins the group. Returns at once; partitions come when the group hands them out. */
@@ -115,6 +131,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
         this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
     }
     for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#resuming]) timer?.[Symbol.dispose]()
+    for (const gate of this.#gates.values()) gate[Symbol.dispose]()
     this.#state = 'stopped'
   }
 
@@ -137,6 +154,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       }
       const { expired } = partition.ledger.totals(partition.lanes.counts())
       if (expired > 0) this.#alarm(partition, 'OTTLA_RUNTIME_EXPIRED', `retention removed ${expired} unread records`)
+      if (this.#gates.has(this.breaker)) this.#shut(partition, this.breaker)
       // Not awaited: a store that is away must not hold up the group.
       if (partition.state === 'acquiring') void this.#acquire(partition)
     }
@@ -228,6 +246,16 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     partition.alarmed.delete('OTTLA_STORE_UNAVAILABLE')
   }
 
+  breakerOpen(work: Work, breaker: Breaker): void {
+    const { partition } = work
+    const gate = this.#gateOf(breaker)
+    gate.waiting.add(work)
+    work.gate = gate
+    // Others of the same topic would meet it too. What other topics need is not known; they find out with one record.
+    for (const each of this.#partitions.values())
+      if (each.held.topic === partition.held.topic) this.#shut(each, breaker)
+  }
+
   deadLettersAway(partition: Partition, untilMs: number, error: unknown): void {
     this.#stand(partition, { why: 'deadLettersAway', untilMs })
     this.#alarm(
@@ -266,6 +294,28 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     this.#updateFlow(partition)
   }
 
+  // ── GateEvents ──
+
+  probeDue(): void {
+    this.#pump()
+  }
+
+  lifted(gate: BreakerGate): void {
+    this.#gates.delete(gate.breaker)
+    gate[Symbol.dispose]()
+    for (const partition of gate.partitions) {
+      if (partition.gone || partition.standing?.why !== 'breaker' || partition.standing.gate !== gate) continue
+      partition.standing = null
+      this.#updateFlow(partition)
+    }
+    for (const work of gate.waiting) {
+      work.gate = null
+      if (!work.partition.gone && work.partition.state !== 'releasing') work.partition.lanes.wake(work)
+    }
+    // Not at once: this may be inside of a handler's own call.
+    this.#pumpLater(0)
+  }
+
   // ── for operators, metrics and tests ──
 
   /** Lets partitions go on that stand still until somebody says so. Returns how many. */
@@ -274,11 +324,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     for (const each of this.#partitions.values()) {
       if (topic !== undefined && each.held.topic !== topic) continue
       if (partition !== undefined && each.held.partition !== partition) continue
-      if (each.standing === null || 'untilMs' in each.standing) continue
+      if (each.standing === null || passes(each.standing)) continue
       each.brake.release()
       each.standing = null
       each.alarmed.clear()
-      for (const work of [...each.lanes.waitingEntries()]) if (work.timer === null) each.lanes.wake(work)
+      for (const work of [...each.lanes.waitingEntries()]) {
+        if (work.timer === null && work.gate === null) each.lanes.wake(work)
+      }
       this.#updateFlow(each)
       count++
     }
@@ -292,7 +344,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     for (const each of this.#partitions.values()) {
       if (topic !== undefined && each.held.topic !== topic) continue
       if (partition !== undefined && each.held.partition !== partition) continue
-      if (each.standing !== null && !('untilMs' in each.standing)) continue
+      if (each.standing !== null && !passes(each.standing)) continue
       each.standing = { why: 'asked' }
       this.#updateFlow(each)
       count++
@@ -308,7 +360,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       rows.push(
         this.#row(partition.held, before === undefined ? totals : addTotals(before.totals, totals), {
           state: partition.state,
-          standing: partition.standing?.why ?? null,
+          standing: partition.standing === null ? null : standingText(partition.standing),
         }),
       )
     }
@@ -333,7 +385,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
           partition: partition.held.partition,
           position: work.position,
           attempts: work.counted + work.transient,
-          why: partition.standing?.why ?? 'retry',
+          why: partition.standing === null ? 'retry' : standingText(partition.standing),
         })
       }
     }
@@ -374,7 +426,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
   standing(): readonly { readonly topic: string; readonly partition: number; readonly why: string }[] {
     const list = []
     for (const { held, state, standing } of this.#partitions.values()) {
-      const why = state === 'stopped' ? 'stopped' : (standing?.why ?? (state === 'acquiring' ? 'acquiring' : null))
+      const waits = state === 'acquiring' ? 'acquiring' : null
+      const why = state === 'stopped' ? 'stopped' : standing === null ? waits : standingText(standing)
       if (why !== null) list.push({ topic: held.topic, partition: held.partition, why })
     }
     return list
@@ -403,7 +456,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
         }
         if (!partition.struck) this.#strike(partition)
         if (partition.careful && !this.#noteCarefulAttempt(partition)) continue
-        const work = partition.lanes.next()!
+        const work = partition.take()
         try {
           this.#dispatch.start(work)
         } catch (error) {
@@ -455,6 +508,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
   /** Nothing of this partition starts before `untilMs`. */
   #stand(partition: Partition, standing: { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }) {
     if (partition.gone) return
+    // A breaker lets only probes through, so that it includes what would be asked for here.
     if (partition.standing !== null && !('untilMs' in partition.standing)) return
     partition.standing = standing
     this.#updateFlow(partition)
@@ -465,6 +519,42 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       this.#updateFlow(partition)
       this.#pump()
     })
+  }
+
+  // ── breakers ──
+
+  /** The partition starts nothing but probes until the breaker closes. */
+  #shut(partition: Partition, breaker: Breaker): void {
+    // Where every handler has a fallback, that takes over: nothing has to wait for the service's own breaker.
+    if (breaker === this.breaker && this.#fallsBack(partition.held.topic)) return
+    if (partition.gone || (partition.standing !== null && !passes(partition.standing))) return
+    const gate = this.#gateOf(breaker)
+    gate.partitions.add(partition)
+    partition.standing = { why: 'breaker', gate }
+    this.#updateFlow(partition)
+  }
+
+  #gateOf(breaker: Breaker): BreakerGate {
+    let gate = this.#gates.get(breaker)
+    if (gate === undefined) {
+      gate = new BreakerGate(breaker, this.#surroundings.clock, this)
+      this.#gates.set(breaker, gate)
+      const whose = breaker === this.breaker ? "the service's own breaker" : `the breaker ${breaker.name}`
+      this.#publishAlarm(
+        null,
+        new OttlaError(
+          'OTTLA_BREAKER_OPEN',
+          `${this.plan.name}: ${whose} is open, so partitions stand still until a probe succeeds; the last failure was ${this.#dispatch.lastFailure}`,
+          { details: { service: this.plan.name, breaker: breaker.name } },
+        ),
+      )
+    }
+    return gate
+  }
+
+  #fallsBack(topic: string): boolean {
+    const handlers = this.plan.handlers.get(topic)
+    return handlers !== undefined && [...handlers.values()].every(({ fallback }) => fallback !== null)
   }
 
   // ── the store's fence ──
@@ -550,7 +640,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
       partition.state !== 'running' ||
       partition.budget.stopped ||
       partition.full ||
-      (partition.standing !== null && !('untilMs' in partition.standing)) ||
+      (partition.standing !== null && !passes(partition.standing)) ||
       (partition.careful && partition.tracker.next >= partition.carefulUntil && partition.lanes.open > 0)
     if (pause === partition.paused) return
     partition.paused = pause
@@ -639,6 +729,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     this.#closed.set(key, { held, totals: before === undefined ? totals : addTotals(before.totals, totals) })
     if (this.#partitions.get(key) === partition) this.#partitions.delete(key)
     this.#turns = [...this.#partitions.values()]
+    for (const gate of this.#gates.values()) gate.forget(partition)
     this.#dispatch.abort(partition)
     partition.drained?.()
     this.#surroundings.log.debug('given up', { service: this.plan.name, ...placeOf(held), ending })
@@ -652,9 +743,14 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
     for (const work of this.#dispatch.inHand) {
       if (work.handler !== null) tickMs = Math.min(tickMs, Math.max(5, work.handler.timeoutMs / 4))
     }
-    this.#watchTimer = this.#surroundings.clock.after(tickMs, () => {
+    const { clock } = this.#surroundings
+    const dueMs = clock.monotonicMs() + tickMs
+    this.#watchTimer = clock.after(tickMs, () => {
       this.#watchTimer = null
-      for (const work of this.#dispatch.watch(this.#surroundings.clock.monotonicMs())) {
+      const nowMs = clock.monotonicMs()
+      if (nowMs - dueMs >= slowTurnMs) this.#warnOfStandstill(nowMs - dueMs)
+      this.#dispatch.recent.clear()
+      for (const work of this.#dispatch.watch(nowMs)) {
         this.#stuck = `${work.handler!.name} ignores its deadline`
         this.#alarm(
           work.partition,
@@ -663,6 +759,17 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents {
         )
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()
+    })
+  }
+
+  /** The event loop stood still, and not in the first turn of a handler: it was one of those in hand, or someone else. */
+  #warnOfStandstill(lateMs: number): void {
+    const { recent, inHand } = this.#dispatch
+    for (const { handler } of inHand) if (handler !== null) recent.add(handler.name)
+    this.#surroundings.log.warn('the event loop stood still while these handlers were in hand', {
+      service: this.plan.name,
+      handlers: [...recent],
+      durationMs: Math.round(lateMs),
     })
   }
 

@@ -79,12 +79,18 @@ export type Handler<Payload, C> = (payload: Payload, context: C) => void | Promi
 /** The type of a handler kept in a file of its own. */
 export type HandlerOf<S extends AnyService, E extends AnyEvent> = Handler<PayloadOf<E>, ContextOf<S>>
 
-/** How a handler is run. */
-export interface HandlerOptions {
+/** How a handler is run, and what happens when it cannot be. */
+export interface HandlerOptions<Payload = any, C = any> {
   /** How long one attempt may take; then `signal` aborts and its transaction is rolled back. Default `'60s'`. */
   readonly timeout?: Duration
   /** Attempts on errors of an unknown kind before the record is dead-lettered. Default 5. */
   readonly attempts?: number
+  /**
+   * Handles the event instead when the attempts are used up or a breaker is open, with all that the handler has: `tx`,
+   * `emit`, its own deadline. When it returns, the record counts as handled, with the label *fallback*; when it throws,
+   * the record goes where it would have gone without it. Not asked for a `PermanentError` and for an invalid event.
+   */
+  readonly fallback?: (payload: Payload, context: C, error: unknown) => void | Promise<void>
 }
 
 // ── the builder ──
@@ -112,7 +118,7 @@ export interface Service<Name extends string, C = any, Handled extends string = 
         ? `Service ${Name} already handles ${IdOf<E>}. One service handles an event once`
         : E,
     handler: Handler<PayloadOf<E>, C>,
-    options?: HandlerOptions,
+    options?: HandlerOptions<PayloadOf<E>, C>,
   ): Service<Name, C, Handled | IdOf<E>>
   /** Subscribes to every event of a topic: a new event in the contract is then a compile error here. */
   onTopic<T extends AnyTopic>(
@@ -122,10 +128,10 @@ export interface Service<Name extends string, C = any, Handled extends string = 
         ? `Service ${Name} already handles ${T['name']}.${E}. One service handles an event once`
         : Handler<ValueIn<T, E>, C>
     },
-    options?: HandlerOptions,
+    options?: HandlerOptions<ValueIn<T, EventName<T>>, C>,
   ): Service<Name, C, Handled | `${T['name']}.${EventName<T>}`>
   /** Subscribes to an event known only when the program runs. For tools; `on` is checked by types. */
-  subscribe(event: AnyEvent, handler: Handler<any, C>, options?: HandlerOptions): this
+  subscribe(event: AnyEvent, handler: Handler<any, C>, options?: HandlerOptions<any, C>): this
 }
 
 /** Any service, whatever it handles. */

@@ -2,7 +2,7 @@
 import { Histogram } from '../core/histogram.ts'
 import type { Outcome } from '../core/outcome.ts'
 
-export type AttemptOutcome = Outcome['kind'] | 'duplicate' | 'fenced'
+export type AttemptOutcome = Outcome['kind'] | 'duplicate' | 'fenced' | 'fallback'
 
 /** Counters of one handler. */
 export class HandlerStats {
@@ -16,6 +16,7 @@ export class HandlerStats {
     drop: 0,
     duplicate: 0,
     fenced: 0,
+    fallback: 0,
   }
 
   constructor(name: string) {

@@ -23,6 +23,8 @@ export interface Wired {
   /** Every topic that is read or declared as written, by name. */
   readonly topics: ReadonlyMap<string, AnyTopic>
   readonly source: string
+  /** How long running handlers may take when the app stops. */
+  readonly drainMs: number
 }
 
 const defaults = {
@@ -34,6 +36,18 @@ const defaults = {
   checkpointIntervalMs: 1_000,
   standingMax: 1_000,
   budget: { maxRecords: 4_096, maxBytes: 16 * 1024 * 1024 },
+  // Slow handlers have their deadline; keys count because one customer's trouble must not stop the others.
+  breaker: {
+    windowCalls: 100,
+    windowMs: 60_000,
+    callsMin: 20,
+    failureRate: 0.5,
+    slowRate: 1,
+    slowMs: Number.POSITIVE_INFINITY,
+    keysMin: 5,
+    openMs: 1_000,
+    openMaxMs: 30_000,
+  },
 } as const
 
 /** Throws OTTLA_RUNTIME_WIRING with the whole list of problems. */
@@ -96,6 +110,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
         store: own,
         concurrency: own === null ? concurrency : Math.max(1, Math.min(concurrency, own.concurrencyMax)),
         budget: defaults.budget,
+        breaker: defaults.breaker,
         standingMax: defaults.standingMax,
         checkpointIntervalMs: defaults.checkpointIntervalMs,
         drainMs,
@@ -107,7 +122,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
       details: { problems },
     })
   }
-  return { plans, topics, source: definition.name ?? 'app' }
+  return { plans, topics, source: definition.name ?? 'app', drainMs }
 }
 
 function checkStore(service: string, kind: string | null, store: Store | null): void {
@@ -118,7 +133,10 @@ function checkStore(service: string, kind: string | null, store: Store | null): 
 
 function handlerPlan({ event, handler, options }: Subscription): HandlerPlan {
   const name = `${event.topic}.${event.name}`
-  const { attempts = defaults.attempts, timeout = defaults.timeoutMs } = options
+  const { attempts = defaults.attempts, timeout = defaults.timeoutMs, fallback = null } = options
+  if (fallback !== null && typeof fallback !== 'function') {
+    throw new Error(`The handler of ${name}: fallback is no function`)
+  }
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw new Error(`The handler of ${name}: attempts is ${attempts}; a whole number from 1 is expected`)
   }
@@ -126,7 +144,9 @@ function handlerPlan({ event, handler, options }: Subscription): HandlerPlan {
   if (timeoutMs <= 0) throw new Error(`The handler of ${name}: timeout must be longer than nothing`)
   return {
     name,
+    event: event.name,
     handle: handler,
+    fallback,
     timeoutMs,
     policy: {
       attemptsMax: attempts,

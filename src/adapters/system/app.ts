@@ -7,6 +7,7 @@ import type { Log } from '../../runtime/ports.ts'
 import type { AnyService } from '../../runtime/service.ts'
 import type { LooseDefinition } from '../../runtime/wiring.ts'
 import { systemClock } from './clock.ts'
+import { ownedProcess } from './process.ts'
 
 /** Warnings and errors to the console; the rest is not said. */
 export const consoleLog: Log = {
@@ -28,6 +29,7 @@ export function app<const S extends readonly AnyService[]>(
     log: consoleLog,
     random: Math.random,
     instance: `${hostname()}-${process.pid}`,
+    process: ownedProcess,
   }
   return new RunningApp(definition as unknown as LooseDefinition, machine) as unknown as OperableApp<NameOf<S[number]>>
 }

@@ -6,6 +6,7 @@
 import { durationBoundsMs } from '../../core/histogram.ts'
 import { endings } from '../../core/ledger.ts'
 import type { RunningApp } from '../../runtime/app.ts'
+import { type Breaker, namedBreakers } from '../../runtime/breaker.ts'
 
 type Labels = Readonly<Record<string, string | number>>
 
@@ -41,7 +42,7 @@ function escaped(text: string): string {
 
 /** The metrics of an app. */
 export async function renderMetrics(
-  app: Pick<RunningApp, 'ledger' | 'lag' | 'stats' | 'health' | 'backlog'>,
+  app: Pick<RunningApp, 'ledger' | 'lag' | 'stats' | 'breakers' | 'health' | 'backlog'>,
   { openMetrics }: { readonly openMetrics: boolean },
 ): Promise<string> {
   const page = new Page(openMetrics)
@@ -76,6 +77,9 @@ export async function renderMetrics(
   page.family('ottla_partition_standing', 'gauge', '1 while a partition starts nothing for a reason.')
   for (const row of ledger)
     if (row.state !== null) page.sample('ottla_partition_standing', place(row), row.standing === null ? 0 : 1)
+
+  page.family('ottla_records_fallback', 'counter', 'Records that a fallback handled; they are part of handled.')
+  for (const row of ledger) if (row.fallback > 0) page.sample('ottla_records_fallback_total', place(row), row.fallback)
 
   const lag = app.lag()
   page.family('ottla_consumer_lag_records', 'gauge', 'Records between the checkpoint and the end of the log.')
@@ -112,6 +116,10 @@ export async function renderMetrics(
       page.sample('messaging_process_duration_seconds_count', labels, duration.count)
     }
   }
+  breakerFamilies(page, [
+    ...app.breakers().map((breaker) => ({ kind: 'service', breaker })),
+    ...namedBreakers().map((breaker) => ({ kind: 'named', breaker })),
+  ])
   page.family('ottla_rebalances', 'counter', 'Times that partitions were gained.')
   for (const { service, stats } of services) page.sample('ottla_rebalances_total', { service }, stats.rebalances)
   page.family('ottla_alarms', 'counter', 'Things that a person must look at.')
@@ -137,4 +145,29 @@ export async function renderMetrics(
   page.family('ottla_ready', 'gauge', '1 while this process is started, joined and not draining.')
   page.sample('ottla_ready', {}, ready ? 1 : 0)
   return page.text()
+}
+
+const breakerStates = ['closed', 'half-open', 'open'] as const
+
+/** `kind` tells a service's own breaker from a named one of the process, which may be called the same. */
+function breakerFamilies(page: Page, breakers: readonly { readonly kind: string; readonly breaker: Breaker }[]): void {
+  const each = breakers.map(({ kind, breaker }) => ({ breaker, labels: { kind, breaker: breaker.name } }))
+  page.family('ottla_breaker_state', 'gauge', '1 for the state a breaker is in.')
+  for (const { breaker, labels } of each) {
+    for (const state of breakerStates) {
+      page.sample('ottla_breaker_state', { ...labels, state }, breaker.state === state ? 1 : 0)
+    }
+  }
+  page.family('ottla_breaker_transitions', 'counter', 'Changes of state, by the new one.')
+  for (const { breaker, labels } of each) {
+    for (const to of breakerStates) {
+      page.sample('ottla_breaker_transitions_total', { ...labels, to }, breaker.counts.changes[to])
+    }
+  }
+  page.family('ottla_breaker_calls', 'counter', 'Calls through a breaker, by how they ended.')
+  for (const { breaker, labels } of each) {
+    for (const outcome of ['succeeded', 'failed', 'refused', 'abandoned', 'retried'] as const) {
+      page.sample('ottla_breaker_calls_total', { ...labels, outcome }, breaker.counts[outcome])
+    }
+  }
 }
