@@ -216,6 +216,26 @@ test('a batch that is cut off is fetched again from its start', async () => {
   assert.deepEqual(s.seen, ['0@0=a'])
 })
 
+test('bytes without a whole batch are a fault, not a question asked for ever', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { records: bytes(batch(0, ['a']).subarray(0, 40)) } })
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_CORRUPT_BATCH'])
+})
+
+test('a broker that sends only what lies before the position is asked again after a pause, not in a circle', async () => {
+  await using s = new Script(1)
+  s.hold(0, 5)
+  const fetch = await s.cluster.next(0)
+  fetch.answer({ 0: { records: batch(0, ['a']) } })
+  for (let i = 0; i < 20; i++) await Promise.resolve()
+  assert.equal(s.cluster.fetches.length, 0)
+  assert.equal((await s.cluster.next(0)).partitions.get(0), 5)
+  assert.deepEqual(s.seen, [])
+})
+
 test('one flipped bit stops its partition with a fault, after what came before it; the neighbour goes on', async () => {
   await using s = new Script(4)
   const held = s.hold(0)

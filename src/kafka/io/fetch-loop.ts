@@ -283,7 +283,11 @@ export class FetchLoop implements AsyncDisposable {
       epoch: end.epoch,
       highWatermark: told.highWatermark,
     })
-    if (end.position <= item.position && !end.isOdd) return
+    if (end.position <= item.position && !end.isOdd) {
+      // Nothing but what lies before the position: no broker should, and one that does must not be asked in a circle.
+      if (records.length > 0) this.#planner.delay(item, performance.now())
+      return
+    }
     const key = keyOf(item.held)
     const entry = this.#cargo.get(key)
     const cargo = { records, from: item.position, filter: new AbortedFilter(told.abortedTransactions), at: 0 }
@@ -397,7 +401,12 @@ export class FetchLoop implements AsyncDisposable {
     const { compression, maxInflatedBytes, crc32c } = this.#options
     for (;;) {
       const length = nextBatchBytes(cargo.records, cargo.at)
-      if (length === 0) return null
+      if (length === 0) {
+        if (cargo.at === 0 && cargo.records.length > 0) {
+          throw new OttlaError('OTTLA_WIRE_MALFORMED', `${cargo.records.length} bytes came, but no whole batch`)
+        }
+        return null
+      }
       const bytes = cargo.records.subarray(cargo.at, cargo.at + length)
       const batch = new RecordBatch(bytes, {
         compression,
@@ -488,7 +497,8 @@ function scan(records: Uint8Array): { readonly position: number; readonly epoch:
     // Not swallowed: the same bytes are read again when they are handed on, and then it is a fault.
     return { position, epoch, isOdd: true }
   }
-  return { position, epoch, isOdd: false }
+  // A cut-off batch behind others comes whole the next time. Alone it never would: brokers then send none.
+  return { position, epoch, isOdd: at === 0 && records.length > 0 }
 }
 
 function damaged(held: HeldPartition, text: string, cause?: unknown): OttlaError {
