@@ -66,7 +66,7 @@ function howToGoOn({ url, ground }: Shop): readonly string[] {
 /** Stays open until the first signal. */
 async function run(signal: Promise<void>): Promise<void> {
   using steps = printSteps(print)
-  await using shop = await openShop({ environment: process.env, onRequest: steps.requested, log })
+  await using shop = await openShop({ environment: process.env, onRequest: steps.requested, log, guards: true })
   print(`The shop is open after ${Math.round(performance.now())} ms: ${shop.ground.description}`)
   const sample = sampleOrder(shop.url).then(() => {
     for (const line of howToGoOn(shop)) print(line)
@@ -79,7 +79,7 @@ async function run(signal: Promise<void>): Promise<void> {
 /** One order, checked. Answers with the exit code. */
 async function once(): Promise<number> {
   using steps = printSteps(print)
-  await using shop = await openShop({ environment: process.env, onRequest: steps.requested, log })
+  await using shop = await openShop({ environment: process.env, onRequest: steps.requested, log, guards: true })
   print(`The shop is open after ${Math.round(performance.now())} ms: ${shop.ground.description}`)
   const checks = await demo(shop)
   let wrong = 0

@@ -27,12 +27,14 @@ export interface ShopOptions {
   /** Told each order's id and when its request came, by `performance.now()`. */
   readonly onRequest: (orderId: string, atMs: number) => void
   readonly log: Log
+  /** True when the shop owns its process: an error that nobody caught closes it and ends the process with 1. */
+  readonly guards?: boolean
 }
 
 const defaultPort = 3000
 
 /** Opens the shop. Disposing stops taking orders, lets running handlers finish, commits and leaves the groups. */
-export async function openShop({ environment, onRequest, log }: ShopOptions): Promise<Shop> {
+export async function openShop({ environment, onRequest, log, guards = false }: ShopOptions): Promise<Shop> {
   await using stack = new AsyncDisposableStack()
   const base = stack.use(await ground(environment))
   const pool = new pg.Pool({ connectionString: base.databaseUrl, max: 20 })
@@ -58,6 +60,7 @@ export async function openShop({ environment, onRequest, log }: ShopOptions): Pr
       // It must open on whatever cluster it is shown. A shop that sells things leaves this line out.
       durability: 'single',
       drainTimeout: '1s',
+      guards,
       log,
     }),
   )

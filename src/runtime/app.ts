@@ -304,8 +304,11 @@ export class RunningApp implements AsyncDisposable {
     if (this.#fault !== null) return
     this.#fault = error
     const { clock, process } = this.#machine
-    const exit = (): void => process!.exit(faultExitCode)
-    clock.after(this.#wired.drainMs + faultExitMs, exit)
+    const exit = (): void => {
+      late[Symbol.dispose]()
+      process!.exit(faultExitCode)
+    }
+    const late = clock.after(this.#wired.drainMs + faultExitMs, exit)
     void this[Symbol.asyncDispose]().then(exit, exit)
   }
 

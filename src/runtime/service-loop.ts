@@ -16,7 +16,7 @@ import { Breaker } from './breaker.ts'
 import { BreakerGate, type GateEvents } from './breaker-gate.ts'
 import { alarm, steps } from './channels.ts'
 import { Dispatch, type DispatchEvents, slowTurnMs } from './dispatch.ts'
-import { Partition, passes, standingText, type Work } from './partition.ts'
+import { Partition, passes, type Standing, standingText, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Transport } from './ports.ts'
 import { ServiceStats } from './stats.ts'
@@ -305,7 +305,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     gate[Symbol.dispose]()
     for (const partition of gate.partitions) {
       if (partition.gone || partition.standing?.why !== 'breaker' || partition.standing.gate !== gate) continue
-      partition.standing = null
+      partition.standing = this.#behindAnother(partition)
       this.#updateFlow(partition)
     }
     for (const work of gate.waiting) {
@@ -326,7 +326,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (partition !== undefined && each.held.partition !== partition) continue
       if (each.standing === null || passes(each.standing)) continue
       each.brake.release()
-      each.standing = null
+      each.standing = this.#behindAnother(each)
       each.alarmed.clear()
       for (const work of [...each.lanes.waitingEntries()]) {
         if (work.timer === null && work.gate === null) each.lanes.wake(work)
@@ -532,6 +532,12 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     gate.partitions.add(partition)
     partition.standing = { why: 'breaker', gate }
     this.#updateFlow(partition)
+  }
+
+  /** Two breakers may be open for one partition. It stands for one of them; records that met the other wait all the same. */
+  #behindAnother(partition: Partition): Standing | null {
+    for (const gate of this.#gates.values()) if (gate.partitions.has(partition)) return { why: 'breaker', gate }
+    return null
   }
 
   #gateOf(breaker: Breaker): BreakerGate {
