@@ -59,19 +59,21 @@ export async function runSeries(series: Series, run: ClientRun): Promise<SeriesR
   const expected = series.job === 'consume' ? expectedSums(count, new Tally()) : null
   const gates = await countedGates(series, run)
   const peers = series.peers.filter(({ arm }) => run.peers.includes(arm))
+  const how = { run, count, filled, expected }
   const costs = new Map<Arm | 'control', Outcome[]>()
   for (const arm of [ours, 'control' as const, ...peers]) costs.set(arm, [])
   for (let round = 0; round < run.rounds; round++) {
     const order: (Arm | 'control')[] = [ours, ...peers, 'control']
     if (round % 2 === 1) order.reverse()
     for (const arm of order) {
-      const isProfiled = arm === ours && round === 0
-      const outcome = await runArm(series, arm === 'control' ? ours : arm, { run, count, filled, expected, isProfiled })
+      const outcome = await runArm(series, arm === 'control' ? ours : arm, { ...how, profileFolder: null })
       costs.get(arm)?.push(outcome)
-      const name = arm === 'control' ? 'ottla (control)' : arm.arm
+      const name = arm === 'control' ? 'ottla (control)' : `${arm.arm} ${arm.variant}`.trim()
       run.say(`round ${round + 1}: ${name} ${costOf(series, outcome).toFixed(3)} ${series.unit}`)
     }
   }
+  // Being watched costs time, so it is a run of its own.
+  if (run.profileFolder !== null) await runArm(series, ours, { ...how, profileFolder: run.profileFolder })
   if (filled !== null) await run.topics.remove(filled)
   const of = (arm: Arm | 'control') => (costs.get(arm) ?? []).map((outcome) => costOf(series, outcome))
   const base = of(ours)
@@ -139,16 +141,13 @@ async function runArm(
     readonly count: number
     readonly filled: string | null
     readonly expected: TallySums | null
-    readonly isProfiled: boolean
+    readonly profileFolder: string | null
   },
 ): Promise<Outcome> {
   const { run, count, filled, expected } = how
   const topic = filled ?? (await run.topics.create())
   const where = { servers: run.servers, topic, library: run.library, count, compression: run.compression }
-  const outcome = await runTask(
-    taskFor(series, arm, { ...where, mode: 'time' }),
-    how.isProfiled ? run.profileFolder : null,
-  )
+  const outcome = await runTask(taskFor(series, arm, { ...where, mode: 'time' }), how.profileFolder)
   if (expected !== null && (outcome.sums === null || !sameSums(outcome.sums, expected))) {
     throw new Error(`${arm.arm} handled something else: ${JSON.stringify({ expected, got: outcome.sums })}`)
   }

@@ -12,7 +12,7 @@ export const root = path.resolve(import.meta.dirname, '..')
 export function buildLibrary(): string {
   const folder = path.join(root, '.cache', 'bench-library')
   const { status } = spawnSync('tsc', ['-p', path.join(root, 'tsconfig.build.json'), '--outDir', folder], {
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', process.stderr.fd, process.stderr.fd],
     env: {
       ...process.env,
       PATH: `${path.join(root, 'node_modules/.bin')}${path.delimiter}${process.env['PATH'] ?? ''}`,

@@ -23,7 +23,7 @@ const usage = `npm run bench -- [--line N]… [--rounds 3] [--scale 1] [--compre
   --scale        share of the messages of a full run, for a quick look: 0.05; below 1 floors of lines 1, 3, 4 are not judged
   --peers        of kafkajs,platformatic; default those installed in bench/
   --servers      a Kafka that runs already; default: one node is started
-  --profile      writes a CPU profile of our arm's first round there
+  --profile      runs our arm once more, with a CPU profile written there
   -o             json is for machines`
 
 const { values } = parseArgs({

@@ -9,20 +9,20 @@ export async function runPlatformatic(task: Task, meter: Meter): Promise<ArmResu
   if (task.job === 'consume') return consume(task, meter)
   const { topic, compression } = task
   const workload = makeWorkload()
-  const isArrays = task.job === 'arrays'
+  const isIdempotent = task.job === 'arrays' || task.variant === 'idempotent'
   const producer = new Producer({
     clientId: 'bench',
     bootstrapBrokers: [task.servers],
     serializers: stringSerializers,
     compression,
-    idempotent: isArrays,
+    idempotent: isIdempotent,
   })
   const headers = (index: number) => ({ traceparent: workload.traceparent(index), 'content-type': contentType })
   const sendEvent = (index: number) => {
     const event = workload.event(index)
     if (!isOrder(event)) throw new Error('not an order')
     const message = { topic, key: workload.key(index), value: JSON.stringify(event), headers: headers(index) }
-    return producer.send({ messages: [message], acks: ProduceAcks.LEADER })
+    return producer.send({ messages: [message], acks: isIdempotent ? ProduceAcks.ALL : ProduceAcks.LEADER })
   }
   if (task.job === 'lone') return { latenciesMs: await publishAlone(task.count, task.warmUp, sendEvent) }
   if (task.job === 'single') {
