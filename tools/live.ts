@@ -7,6 +7,7 @@
  * - `OTTLA_LIVE_CONTROL`: file that lists their processes, for tests that kill and restart (`controlledCluster`).
  * - `OTTLA_LIVE_KAFKA_SECURE`: JSON of `SecureKafkaFacts`.
  * - `OTTLA_LIVE_POSTGRES`: URL.
+ * - `OTTLA_LIVE_JARS`: folder of Apache Kafka's jars, for tests that start its tools.
  *
  * A component that is already given in the environment is used and not started.
  */
@@ -20,7 +21,7 @@ import {
   startKafkaCluster,
   startSecureKafka,
 } from '../test/live/kafka-cluster.ts'
-import { missingForKafka } from '../test/live/kafka-jars.ts'
+import { kafkaJars, missingForKafka } from '../test/live/kafka-jars.ts'
 import { missingForPostgres, startPostgres } from '../test/live/postgres.ts'
 import { type NodeTestRun, projectNode, runNodeTests } from './run-node-tests.ts'
 
@@ -89,6 +90,9 @@ async function startComponents(started: AsyncDisposable[], notRun: (why: string)
   const wantKafka = given['OTTLA_LIVE_KAFKA'] === undefined
   const wantSecure = given['OTTLA_LIVE_KAFKA_SECURE'] === undefined
   if (kafkaMissing !== null && (wantKafka || wantSecure)) notRun(`whatever needs Apache Kafka: ${kafkaMissing}`)
+  if (kafkaMissing === null && given['OTTLA_LIVE_JARS'] === undefined) {
+    env['OTTLA_LIVE_JARS'] = (await kafkaJars()).folder
+  }
   const starts: Promise<void>[] = []
   if (kafkaMissing === null && wantKafka) {
     starts.push(

@@ -5,8 +5,7 @@
  * SASL_SSL (SCRAM, PLAIN) and mutual TLS. Each node can be killed, stopped and restarted over the same data. The nodes
  * are also written into a control file, so that tests in other processes can do the same: `controlledCluster(file)`.
  *
- * Ports are chosen before the start and kept over restarts. A node counts as ready when its client port accepts, which
- * Kafka opens last.
+ * Ports are chosen before the start and kept over restarts. A node counts as ready when it answers a request.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -27,6 +26,8 @@ export interface ControlledNode {
   readonly pid: number
   /** Client port on 127.0.0.1. */
   readonly port: number
+  /** Whether that port speaks TLS. */
+  readonly tls: boolean
   /** Program and arguments that start it again over the same data. */
   readonly start: readonly string[]
   /** What the node prints goes here. */
@@ -94,6 +95,7 @@ export async function startKafkaCluster(options: KafkaClusterOptions = {}): Prom
     ids.map((id) => ({
       id,
       port: client(id),
+      tls: false,
       properties: {
         ...commonProperties(count),
         'node.id': String(id),
@@ -124,6 +126,7 @@ export async function startSecureKafka(): Promise<SecureKafka> {
         {
           id: 1,
           port: saslPort,
+          tls: true,
           properties: {
             ...commonProperties(1),
             'node.id': '1',
@@ -191,11 +194,12 @@ export function controlledCluster(controlFile: string): KafkaNodes {
     return found
   }
   const end = async (id: number, signal: 'SIGKILL' | 'SIGTERM') => {
-    const { pid } = node(id)
-    if (!isRunning(pid)) return
+    const running = node(id)
+    const { pid } = running
+    if (!isRunning(running)) return
     process.kill(pid, signal)
     const deadlineMs = performance.now() + 60_000
-    while (isRunning(pid)) {
+    while (isRunning(running)) {
       if (performance.now() > deadlineMs) throw new Error(`node ${id} (process ${pid}) did not end after ${signal}`)
       await sleep(20)
     }
@@ -213,7 +217,7 @@ export function controlledCluster(controlFile: string): KafkaNodes {
     stop: (id) => end(id, 'SIGTERM'),
     async start(id) {
       const down = node(id)
-      if (isRunning(down.pid)) return
+      if (isRunning(down)) return
       const child = launch(down)
       writeControl(
         controlFile,
@@ -227,6 +231,7 @@ export function controlledCluster(controlFile: string): KafkaNodes {
 interface NodePlan {
   readonly id: number
   readonly port: number
+  readonly tls: boolean
   readonly properties: Readonly<Record<string, string>>
 }
 
@@ -236,7 +241,7 @@ async function startNodes(plans: readonly NodePlan[], formatArgs: readonly strin
   const controlFile = path.join(folder, 'control.json')
   const cleanUp = () => {
     // Also runs when the process ends without disposing: no JVM is left behind.
-    for (const { pid } of controlledCluster(controlFile).nodes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
+    for (const node of controlledCluster(controlFile).nodes) if (isRunning(node)) process.kill(node.pid, 'SIGKILL')
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
   writeControl(controlFile, [])
@@ -308,6 +313,7 @@ async function prepareNode(
     id: plan.id,
     pid: 0,
     port: plan.port,
+    tls: plan.tls,
     start: [
       context.jars.java,
       '-Xmx512m',
@@ -334,7 +340,7 @@ function launch(node: ControlledNode): ChildProcess {
 
 async function portReady(node: ControlledNode, child: ChildProcess): Promise<void> {
   const deadlineMs = performance.now() + readyTimeoutMs
-  while (!(await accepts(node.port))) {
+  while (!(await answers(node))) {
     const ended = child.exitCode !== null || child.signalCode !== null
     if (ended || performance.now() > deadlineMs) {
       const said = readFileSync(node.log, 'utf8').split('\n').slice(-40).join('\n')
@@ -344,31 +350,47 @@ async function portReady(node: ControlledNode, child: ChildProcess): Promise<voi
   }
 }
 
-function accepts(port: number): Promise<boolean> {
+/** ApiVersions, version 0, without a client id: any broker answers it to anybody. */
+const apiVersionsRequest = Uint8Array.of(0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff)
+
+/** Does the broker answer a request? Over TLS: does it take a connection? */
+function answers(node: ControlledNode): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' })
-    socket.once('connect', () => {
+    const socket = connect({ port: node.port, host: '127.0.0.1' })
+    const end = (answered: boolean) => {
       socket.destroy()
-      resolve(true)
+      resolve(answered)
+    }
+    socket.setTimeout(5_000, () => end(false))
+    socket.once('connect', () => {
+      if (node.tls) end(true)
+      else socket.write(apiVersionsRequest)
     })
-    socket.once('error', () => resolve(false))
+    socket.once('data', () => end(true))
+    socket.once('close', () => end(false))
+    socket.once('error', () => end(false))
   })
 }
 
-/** A process that ended but was not waited for by its parent is not running. */
-function isRunning(pid: number): boolean {
+/**
+ * Is the node's last process still there? One that ended but was not waited for by its parent is not, and neither is a
+ * stranger who got the number since.
+ */
+function isRunning({ pid, start }: ControlledNode): boolean {
   if (pid <= 0) return false
   try {
     process.kill(pid, 0)
   } catch {
     return false
   }
+  if (process.platform !== 'linux') return true
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) !== 'Z'
+    if (stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3) === 'Z') return false
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(start.at(-1) as string)
   } catch {
-    // No /proc (macOS), or gone in between.
-    return process.platform !== 'linux'
+    // Gone in between.
+    return false
   }
 }
 

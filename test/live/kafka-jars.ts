@@ -11,6 +11,8 @@ const root = path.resolve(import.meta.dirname, '../..')
 /** How to start something of Kafka. */
 export interface KafkaJars {
   readonly java: string
+  /** Where the jars are. */
+  readonly folder: string
   /** All jars, joined for `-cp`. */
   readonly classPath: string
 }
@@ -30,7 +32,7 @@ export async function kafkaJars(): Promise<KafkaJars> {
   if (java === null) throw new Error('no `java` on PATH')
   const libs = libsFolder()
   if (jarsIn(libs).length === 0) await fetchJars(libs)
-  return { java, classPath: jarsIn(libs).join(path.delimiter) }
+  return { java, folder: libs, classPath: jarsIn(libs).join(path.delimiter) }
 }
 
 /** `OTTLA_KAFKA_LIBS`, or the cache of this checkout. */
