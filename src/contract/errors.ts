@@ -135,6 +135,11 @@ export const errorTable = {
     false,
     'The process died here several times; records are handled one at a time until the culprit is found.',
   ),
+  OTTLA_RUNTIME_CONTROL_AWAY: row(
+    true,
+    false,
+    'The control topic cannot be read, so held keys are unknown and nothing starts. Check that topic and its ACL.',
+  ),
   OTTLA_RUNTIME_DEAD_LETTERS_AWAY: row(
     true,
     false,
@@ -154,6 +159,11 @@ export const errorTable = {
     false,
     false,
     'Retention removed records before this service had read them; lengthen it or catch up faster.',
+  ),
+  OTTLA_RUNTIME_HOLDS_FULL: row(
+    false,
+    false,
+    'Too many keys wait behind dead letters: redrive or discard some (`ottla dlq list`); then the partition goes on.',
   ),
   OTTLA_RUNTIME_LEDGER_IMBALANCE: row(
     false,

@@ -15,8 +15,7 @@
  *                 └──────────────── waiting ◄──────────────────────┘
  *                                      └──────── take() ──────────►
  *
- * A held key (behind a dead letter) will be a lane whose followers are ended by `heldInDlq` instead of becoming ready:
- * `settle` is the place.
+ * The followers of a held key (behind a dead letter) become ready like any other; whoever starts them ends them.
  */
 import type { OpenCounts } from './ledger.ts'
 
@@ -137,6 +136,11 @@ export class Lanes<E extends LaneEntry> {
     this.#behind += lane.followers
     lane.state = 'running'
     this.#running++
+  }
+
+  /** Does this head wait? */
+  waits(entry: E): boolean {
+    return this.#waitingHeads.has(entry)
   }
 
   /** Forgets everything, running ones too, and says how many there were. Nothing taken before may be settled after. */

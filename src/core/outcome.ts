@@ -20,7 +20,7 @@ export type Outcome =
   | { readonly kind: 'drop'; readonly reason: string }
 
 /** Why a record was given up. */
-export type DeadLetterCause = 'permanent' | 'attemptsExhausted' | 'undecodable' | 'processDied'
+export type DeadLetterCause = 'permanent' | 'attemptsExhausted' | 'undecodable' | 'processDied' | 'held'
 
 export const handled: Outcome = { kind: 'handled' }
 

@@ -18,6 +18,7 @@ import type { PublishedAt, PublishOptions } from './app-types.ts'
 import type { Breaker } from './breaker.ts'
 import { alarm } from './channels.ts'
 import { Emissions, type EmitOptions } from './context.ts'
+import { ControlLog } from './control.ts'
 import { type Blamed, Guards, type OwnedProcess } from './guards.ts'
 import type { Surroundings } from './plan.ts'
 import type { Clock, Lag, Log, TopicFacts, Writer } from './ports.ts'
@@ -81,6 +82,7 @@ export class RunningApp implements AsyncDisposable {
   #writer: Writer | null = null
   #relay: Relay | null = null
   #loops: readonly ServiceLoop[] = []
+  readonly #controls: ControlLog[] = []
   #startedMs = 0
   #stopping: Promise<void> | null = null
   readonly #guards: Guards | null
@@ -148,9 +150,20 @@ export class RunningApp implements AsyncDisposable {
       this.#relay = startRelay({ store, transport, clock, log: this.#log, clientId: `relay@${this.#machine.instance}` })
       await this.#relay.opened
     }
-    this.#loops = plans.map((plan) => new ServiceLoop(plan, this.#surroundings!, transport))
+    this.#loops = plans.map((plan) => {
+      const control = plan.topics.size === 0 ? null : this.#openControl(plan.controlTopic)
+      return new ServiceLoop(plan, this.#surroundings!, { transport, control })
+    })
     this.#startedMs = clock.monotonicMs()
     for (const loop of this.#loops) loop.run()
+  }
+
+  #openControl(topic: string): ControlLog {
+    const { clock, random } = this.#machine
+    const { transport } = this.#definition
+    const control = new ControlLog({ topic, transport, writer: this.#writer!, clock, log: this.#log, random })
+    this.#controls.push(control)
+    return control
   }
 
   async publish(message: Message, options: PublishOptions = {}): Promise<PublishedAt> {
@@ -329,6 +342,7 @@ export class RunningApp implements AsyncDisposable {
     const endMs = clock.monotonicMs() + closeMs
     const parts = [
       ['relay', this.#relay],
+      ...this.#controls.map((control) => ['control topic', control] as const),
       ['writer', this.#writer],
       ['transport', transport],
       ['store', store],

@@ -22,9 +22,15 @@ export class ReceivedMessage {
   readonly type: string
   /** From 1. Attempts that failed for a passing reason are not counted. */
   readonly attempt: number
+  /** Was it a dead letter that somebody asked to have handled again? */
+  readonly redrive: boolean
 
-  constructor(envelope: Envelope, about: { readonly topic: string; readonly type: string; readonly attempt: number }) {
+  constructor(
+    envelope: Envelope,
+    about: { readonly topic: string; readonly type: string; readonly attempt: number; readonly redrive: boolean },
+  ) {
     this.#envelope = envelope
+    this.redrive = about.redrive
     this.topic = about.topic
     this.type = about.type
     this.attempt = about.attempt

@@ -23,6 +23,8 @@ export interface DeadLetterFacts {
   readonly failedAtMs: number
   /** The topic's own limit for one record. */
   readonly maxRecordBytes: number
+  /** How often it was redriven and came back; left out: never. */
+  readonly redrives?: number
 }
 
 /** Room that the source's record limit does not have: the dead-letter topic's limit is the source's plus this. */
@@ -33,7 +35,13 @@ const maxStackBytes = 16_384
 /** Record and batch framing around keys, values and headers. */
 const framingBytes = 256
 
-const ourWords: ReadonlySet<string> = new Set(['ottla-origin', 'ottla-attempts', 'ottla-failed-at', 'ottla-error'])
+const ourWords: ReadonlySet<string> = new Set([
+  'ottla-origin',
+  'ottla-attempts',
+  'ottla-failed-at',
+  'ottla-error',
+  'ottla-redrives',
+])
 
 /** The dead letter of a record. */
 export function deadLetter(facts: DeadLetterFacts): OutgoingRecord {
@@ -49,6 +57,7 @@ export function deadLetter(facts: DeadLetterFacts): OutgoingRecord {
     ownHeader('failed-at', new Date(facts.failedAtMs).toISOString()),
     ownHeader('error', errorCode(facts.cause, error)),
   ]
+  if (facts.redrives !== undefined) must.push(ownHeader('redrives', String(facts.redrives)))
   const extras: Header[] = [
     header('__dlq.errors.topic', held.topic),
     header('__dlq.errors.partition', String(held.partition)),
@@ -78,6 +87,8 @@ export function errorCode(cause: DeadLetterCause, error: unknown): string {
   switch (cause) {
     case 'processDied':
       return 'ProcessDied'
+    case 'held':
+      return 'Held'
     case 'permanent':
     case 'attemptsExhausted':
     case 'undecodable':

@@ -9,12 +9,14 @@
  * A handler with a fallback has two parts: the handler, and, when that has failed for good or a breaker is open, the
  * fallback, run the same way in the slot that the record already has.
  */
+import type { HoldRecord, ResultOutcome } from '../contract/control.ts'
 import type { Envelope } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { type Decoded, decodeRecord } from '../contract/message.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
 import { refused } from '../core/circuit-breaker.ts'
 import { classify } from '../core/classify.ts'
+import { standingOf } from '../core/holds.ts'
 import type { Ending } from '../core/ledger.ts'
 import { atBreaker, type DeadLetterCause, decide, handled, type Outcome, speaksOfTheService } from '../core/outcome.ts'
 import { type Breaker, openBreakerOf } from './breaker.ts'
@@ -24,7 +26,7 @@ import { deadLetter, errorCode } from './dead-letter.ts'
 import type { Blamed } from './guards.ts'
 import type { Partition, Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
-import type { Fence, OutboxRecord } from './ports.ts'
+import type { Fence, OutboxRecord, Sent } from './ports.ts'
 import { sendAll } from './publish.ts'
 import type { ServiceStats } from './stats.ts'
 
@@ -41,6 +43,18 @@ export interface DispatchEvents {
   breakerOpen(work: Work, breaker: Breaker): void
   /** The dead letter could not be stored. */
   deadLettersAway(partition: Partition, untilMs: number, error: unknown): void
+  /** The hold of a record's key; null when it flows. */
+  heldBy(work: Work): HoldRecord | null
+  /** May no further key be held? Then the partition stands still. */
+  holdsFull(partition: Partition): boolean
+  /** Holds the key of a record whose dead letter is stored. Rejects when that cannot be put on record. */
+  hold(work: Work, letter: Sent, error: string): Promise<void>
+  /** A redriven letter has ended; the entry waits at the head of its lane. */
+  letterEnded(work: Work, outcome: ResultOutcome, error: string): void
+  /** A redrive needs its next letter. */
+  redriveNext(work: Work): void
+  /** A redrive leaves its lane. */
+  redriveOver(work: Work): void
   /** Too many dead letters: stand still until somebody looks. */
   braked(partition: Partition): void
   /** A transaction was refused because its fence is not the newest. */
@@ -92,11 +106,16 @@ export class Dispatch {
   /** Begins a record that its lane has just handed out. */
   start(work: Work): void {
     this.running++
+    if (work.redrive !== null && work.redrive.letter === null) {
+      this.#betweenLetters(work)
+      return
+    }
     const decoded = this.#decode(work)
     if (work.givenUp !== null) {
       this.#detached(work, this.#writeDeadLetter(work, decoded.envelope, work.givenUp))
       return
     }
+    if (work.redrive === null && this.#isHeld(work, decoded)) return
     switch (decoded.kind) {
       case 'event':
         this.#attempt(work, decoded)
@@ -111,6 +130,10 @@ export class Dispatch {
         this.#detached(work, this.#prepare(work, decoded))
         return
       case 'invalid':
+        if (work.edited) {
+          this.#letterEnded(work, decoded.envelope, { outcome: 'invalid', ending: null, error: decoded.error.code })
+          return
+        }
         // Bytes do not become better by waiting.
         this.#carryOut(work, { kind: 'deadLetter', cause: 'undecodable', error: decoded.error }, decoded.envelope)
         return
@@ -171,6 +194,10 @@ export class Dispatch {
   #attempt(work: Work, decoded: Extract<Decoded, { kind: 'event' }>): void {
     const { event, payload, envelope } = decoded
     work.handler = this.#plan.handlers.get(event.topic)!.get(event.name)!
+    if (work.redrive?.late === true && !work.handler.late) {
+      this.#letterEnded(work, envelope, { outcome: 'stale', ending: null, error: '' })
+      return
+    }
     work.payload = payload
     work.startedMs = this.#surroundings.clock.monotonicMs()
     if (work.fallingBack === null) {
@@ -189,6 +216,7 @@ export class Dispatch {
       topic: work.partition.held.topic,
       type: work.handler!.event,
       attempt: work.counted + 1,
+      redrive: work.redrive !== null,
     })
     const context = new HandlerContext(this.#plan, this.#surroundings, message, envelope)
     work.context = context
@@ -436,7 +464,12 @@ export class Dispatch {
         if (outcome.scope === 'partition') this.#events.storeAway(partition, outcome.atMs)
         return
       case 'deadLetter':
-        // With `afterDeadLetter: 'hold'` the key is held here, before its followers may start.
+        if (work.redrive !== null && work.redrive.walk !== null) {
+          // Written anew it would stand behind its own followers: it stays where it is, and its key held.
+          const error = errorCode(outcome.cause, outcome.error)
+          this.#letterEnded(work, envelope, { outcome: 'failed', ending: 'heldInDlq', error })
+          return
+        }
         work.givenUp = outcome
         this.#detached(work, this.#writeDeadLetter(work, envelope, outcome))
         return
@@ -453,37 +486,142 @@ export class Dispatch {
     envelope: Envelope,
     { cause, error }: { readonly cause: DeadLetterCause; readonly error: unknown },
   ): Promise<void> {
-    const { partition } = work
-    const { clock, facts, random, writer } = this.#surroundings
-    if (!partition.brake.allows()) {
+    const { partition, redrive } = work
+    const code = errorCode(cause, error)
+    // How many are redriven is limited by whoever asks for it.
+    if (redrive === null && !partition.brake.allows()) {
       this.#park(work, null)
       this.#events.braked(partition)
       return
     }
-    const letter = deadLetter({
-      topic: this.#plan.deadLetterTopic,
-      service: this.#plan.name,
-      held: partition.held,
-      envelope,
-      cause,
-      error,
-      attempts: work.counted + 1,
-      failedAtMs: clock.wallMs(),
-      maxRecordBytes: facts.get(this.#plan.deadLetterTopic)?.maxRecordBytes ?? 1_048_588,
-    })
+    const holds = redrive === null && this.#plan.afterDeadLetter === 'hold' && envelope.record.key !== null
+    if (holds && this.#events.holdsFull(partition)) {
+      this.#park(work, null)
+      return
+    }
     try {
-      await writer.send(letter)
+      work.letterAt ??= await this.#sendLetter(work, envelope, { cause, error, partition: null })
+      // The key is held before its followers may start.
+      if (holds && !partition.gone) await this.#events.hold(work, work.letterAt, code)
     } catch (failure) {
-      // The failure of the failure path: the record stays at the head of its lane, nothing is skipped.
-      const waitMs = backoffMs(handlerBackoff, ++this.#deadLetterFailures, random())
-      const untilMs = clock.monotonicMs() + waitMs
-      this.#park(work, untilMs)
-      this.#events.deadLettersAway(partition, untilMs, failure)
+      this.#letterAway(work, failure)
       return
     }
     this.#deadLetterFailures = 0
-    partition.brake.ended(errorCode(cause, error))
+    if (redrive === null) partition.brake.ended(code)
     this.#settle(work, 'deadLettered', envelope)
+  }
+
+  /** The failure of the failure path: the record stays at the head of its lane, nothing is skipped. */
+  #letterAway(work: Work, failure: unknown): void {
+    const { clock, random } = this.#surroundings
+    const untilMs = clock.monotonicMs() + backoffMs(handlerBackoff, ++this.#deadLetterFailures, random())
+    const { partition } = work
+    this.#park(work, untilMs)
+    this.#events.deadLettersAway(partition, untilMs, failure)
+  }
+
+  #sendLetter(
+    work: Work,
+    envelope: Envelope,
+    what: { readonly cause: DeadLetterCause; readonly error: unknown; readonly partition: number | null },
+  ): Promise<Sent> {
+    const { clock, facts, writer } = this.#surroundings
+    const origin = work.redrive?.letter?.facts.origin ?? null
+    const letter = deadLetter({
+      topic: this.#plan.deadLetterTopic,
+      service: this.#plan.name,
+      held: { ...work.partition.held, topicId: origin?.topicId ?? work.partition.held.topicId },
+      envelope,
+      cause: what.cause,
+      error: what.error,
+      attempts: what.cause === 'held' ? 0 : work.counted + 1,
+      failedAtMs: clock.wallMs(),
+      maxRecordBytes: facts.get(this.#plan.deadLetterTopic)?.maxRecordBytes ?? 1_048_588,
+      ...(work.redrive === null ? {} : { redrives: (work.redrive.letter?.facts.redrives ?? 0) + 1 }),
+    })
+    return writer.send({ ...letter, partition: what.partition })
+  }
+
+  // ── held keys and redrives ──
+
+  /** Is the record's key held behind a dead letter? Then it is taken care of. */
+  #isHeld(work: Work, decoded: Decoded): boolean {
+    if (decoded.kind === 'unknownType' || decoded.kind === 'noHandler') return false
+    const hold = this.#events.heldBy(work)
+    if (hold === null) return false
+    const standing = standingOf(hold, work.position)
+    switch (standing) {
+      case 'before':
+        return false
+      case 'failed':
+        this.#settle(work, 'deadLettered', decoded.envelope)
+        return true
+      case 'settled':
+        this.#settle(work, 'heldInDlq', decoded.envelope)
+        return true
+      case 'behind':
+        this.#detached(work, this.#writeHeld(work, decoded.envelope, hold))
+        return true
+      default:
+        return standing satisfies never
+    }
+  }
+
+  async #writeHeld(work: Work, envelope: Envelope, hold: HoldRecord): Promise<void> {
+    const error = new Error(
+      `an earlier record of its key is a dead letter: ${hold.topic}-${hold.partition}@${hold.head}`,
+    )
+    try {
+      await this.#sendLetter(work, envelope, { cause: 'held', error, partition: hold.letter.partition })
+    } catch (failure) {
+      this.#letterAway(work, failure)
+      return
+    }
+    this.#deadLetterFailures = 0
+    this.#settle(work, 'heldInDlq', envelope)
+  }
+
+  /** A redrive at the head of its lane, with no letter in hand. */
+  #betweenLetters(work: Work): void {
+    const { partition } = work
+    if (partition.gone) {
+      this.#free(work)
+      return
+    }
+    if (!work.redrive!.over) {
+      this.#park(work, null)
+      this.#events.redriveNext(work)
+      return
+    }
+    this.#leave(work)
+    this.#events.redriveOver(work)
+    partition.lanes.settle(work)
+    // It was counted in advance for one letter more than there was.
+    partition.ledger.fetched(-1)
+    partition.redriving--
+    this.#events.settled(partition)
+  }
+
+  /** A redriven letter has ended; the lane stays with the redrive until there is no other. */
+  #letterEnded(work: Work, envelope: Envelope, how: LetterEnding): void {
+    const { partition } = work
+    if (partition.gone) {
+      this.#free(work)
+      return
+    }
+    if (how.ending !== null) {
+      partition.ledger.fetched(1)
+      if (how.ending === 'dropped') partition.ledger.drop(how.error)
+      else partition.ledger.end(how.ending)
+    }
+    this.#tellEnded(work, envelope, {
+      outcome: `redrive.${how.outcome}`,
+      nowMs: this.#surroundings.clock.monotonicMs(),
+    })
+    this.#events.letterEnded(work, how.outcome, how.error)
+    this.#park(work, null)
+    this.#events.redriveNext(work)
   }
 
   #settle(work: Work, ending: Ending, envelope: Envelope, dropReason = ''): void {
@@ -492,6 +630,10 @@ export class Dispatch {
     if (ending === 'handled' && work.permit !== refused) {
       this.#breaker.settle(work.permit, good, nowMs)
       work.permit = refused
+    }
+    if (work.redrive !== null) {
+      this.#letterEnded(work, envelope, { outcome: outcomeOf(ending), ending, error: dropReason })
+      return
     }
     const fallback = ending === 'handled' && work.fallingBack !== null
     this.#leave(work)
@@ -504,12 +646,30 @@ export class Dispatch {
     if (ending === 'dropped') partition.ledger.drop(dropReason)
     else partition.ledger.end(ending)
     if (fallback) partition.ledger.fallback()
-    if (ending !== 'deadLettered') partition.brake.ended(null)
+    if (ending !== 'deadLettered' && ending !== 'heldInDlq') partition.brake.ended(null)
     partition.budget.give(work.bytes)
     partition.endedSince++
     partition.dirty = true
     this.#stats.badHeaders += envelope.badHeaders
     partition.progressMs = nowMs
+    const attempts = work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0)
+    const outcome = ending === 'dropped' ? `dropped.${dropReason}` : ending
+    this.#tellEnded(work, envelope, { outcome, nowMs, attempts, fallback })
+    this.#events.settled(partition)
+  }
+
+  #tellEnded(
+    work: Work,
+    envelope: Envelope,
+    about: {
+      readonly outcome: string
+      readonly nowMs: number
+      readonly attempts?: number
+      readonly fallback?: boolean
+    },
+  ): void {
+    const { partition } = work
+    const { outcome, nowMs, attempts = work.counted + 1, fallback = false } = about
     const durationMs = work.handler === null ? 0 : nowMs - work.startedMs
     if (work.handler !== null) this.#stats.handler(work.handler.name).duration.add(durationMs)
     if (ended.hasSubscribers) {
@@ -521,13 +681,12 @@ export class Dispatch {
         type: envelope.type ?? '',
         id: envelope.id,
         key: envelope.keyText,
-        outcome: ending === 'dropped' ? `dropped.${dropReason}` : ending,
-        attempts: work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0),
+        outcome,
+        attempts,
         durationMs,
         fallback,
       } satisfies Ended)
     }
-    this.#events.settled(partition)
   }
 
   #park(work: Work, atMs: number | null): void {
@@ -641,4 +800,23 @@ function failureWord(error: unknown): string {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
+
+interface LetterEnding {
+  readonly outcome: ResultOutcome
+  /** How the books have it; null: it was not handled, nothing ended. */
+  readonly ending: Ending | null
+  readonly error: string
+}
+
+function outcomeOf(ending: Ending): ResultOutcome {
+  switch (ending) {
+    case 'handled':
+    case 'duplicate':
+    case 'deadLettered':
+    case 'dropped':
+      return ending
+    default:
+      return 'ignored'
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * One partition in this service's hands, from `gained` until it is released or lost.
  *
- *   gained ──► acquiring ──(store: fence acquired, then confirmed by the group; no store: at once)──► running
+ *   gained ──► acquiring ──(control topic read; store: fence acquired, then confirmed by the group)──► running
  *                 ▲                                                                                   │
  *                 └────────────── a transaction was told `fenced` ────────────────────────────────────┤
  *                                                                                                     │
@@ -28,7 +28,8 @@ import type { Breaker } from './breaker.ts'
 import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
 import type { HandlerPlan, ServicePlan } from './plan.ts'
-import type { BatchView, Checkpoint, Clock, Fence, Gained, Held } from './ports.ts'
+import type { BatchView, Checkpoint, Clock, Fence, Gained, Held, Sent } from './ports.ts'
+import type { Redrive } from './redrive.ts'
 
 export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' | 'gone'
 
@@ -36,7 +37,7 @@ export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' |
 export type Standing =
   | { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }
   | { readonly why: 'breaker'; readonly gate: BreakerGate }
-  | { readonly why: 'brake' | 'asked' }
+  | { readonly why: 'brake' | 'asked' | 'holdsFull' }
 
 /** Does it pass by itself? */
 export function passes(standing: Standing): boolean {
@@ -47,6 +48,7 @@ export function passes(standing: Standing): boolean {
       return true
     case 'brake':
     case 'asked':
+    case 'holdsFull':
       return false
     default:
       return standing satisfies never
@@ -68,9 +70,10 @@ const carefulSpan = 1_000
 /** One record on its way through a partition. */
 export class Work extends LaneEntry {
   readonly partition: Partition
-  readonly batch: BatchView
+  batch: BatchView
   readonly index: number
-  readonly position: number
+  position: number
+  /** Of the tracker; -1: a redrive, which is at no position of the log. */
   readonly ticket: number
   readonly bytes: number
   /** Failed attempts that count, and failures in a row that do not. */
@@ -98,6 +101,12 @@ export class Work extends LaneEntry {
   /** The gate it waits at, and the gate whose probe it is. */
   gate: BreakerGate | null = null
   probing: BreakerGate | null = null
+  /** Set on an entry that is loaded with dead letters. */
+  redrive: Redrive | null = null
+  /** Its payload is not the stored one. */
+  edited = false
+  /** Where its dead letter is stored, while its key is not held yet. */
+  letterAt: Sent | null = null
 
   constructor(partition: Partition, batch: BatchView, index: number, ticket: number) {
     super()
@@ -107,6 +116,16 @@ export class Work extends LaneEntry {
     this.position = batch.position(index)
     this.ticket = ticket
     this.bytes = batch.size(index)
+  }
+
+  /** A redrive goes on with another letter: a new record in every way. */
+  load(batch: BatchView, { edited }: { readonly edited: boolean }): void {
+    this.batch = batch
+    this.position = batch.position(0)
+    this.edited = edited
+    this.counted = this.transient = this.transientSinceMs = 0
+    this.givenUp = this.fallingBack = this.handler = this.context = this.letterAt = null
+    this.stuck = false
   }
 
   /** Null: its key is nobody else's. */
@@ -129,6 +148,10 @@ export class Partition {
   fence: Fence | null = null
   /** One at a time until this position, because owners died here. 0: not careful. */
   carefulUntil: number
+  /** The control topic says that it shall stand still. */
+  told = false
+  /** Redrives in its lanes. */
+  redriving = 0
   /** Ended since the last checkpoint was sent. */
   endedSince = 0
   /** Something changed since the last checkpoint was stored. */
@@ -159,7 +182,8 @@ export class Partition {
     this.logEnd = gained.logEnd
     this.tracker = new OffsetTracker(gained.checkpoint)
     this.budget = new Budget(plan.budget)
-    this.state = plan.store === null ? 'running' : 'acquiring'
+    // Nothing starts before the control topic has been read and the store's fence is there.
+    this.state = 'acquiring'
     this.carefulUntil = gained.checkpoint.strikes >= carefulFrom ? gained.checkpoint.low + carefulSpan : 0
     const expired = gained.logStart - gained.checkpoint.low
     if (expired > 0) this.ledger.expire(expired)
@@ -218,6 +242,13 @@ export class Partition {
     this.dirty = true
   }
 
+  /** Puts a redrive into the lane of its key. It is in the books as one record until it leaves. */
+  offerRedrive(key: Uint8Array | null, work: Work): void {
+    this.ledger.fetched(1)
+    this.redriving++
+    this.lanes.offer(this.#laneKey(key), work)
+  }
+
   /** What to store now. `leaving`: given back in peace, so this owner was not lost. */
   checkpoint(leaving: boolean): Checkpoint {
     const { low, finished } = this.tracker.progress()
@@ -251,7 +282,7 @@ export class Partition {
 
   /** Compares the books. Null: they balance. */
   imbalance(): string | null {
-    return this.ledger.check(this.lanes.open, this.tracker.openCount)
+    return this.ledger.check(this.lanes.open, this.tracker.openCount + this.redriving)
   }
 
   /** One alarm per cause and ownership. */

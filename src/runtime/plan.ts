@@ -22,6 +22,8 @@ export interface HandlerPlan {
   readonly fallback: ((payload: unknown, context: HandlerContext, error: unknown) => unknown) | null
   /** Until `signal` aborts. */
   readonly timeoutMs: number
+  /** Does it take a redriven record of whose key later ones were handled? */
+  readonly late: boolean
 }
 
 /** One service, ready to run. */
@@ -31,6 +33,9 @@ export interface ServicePlan {
   readonly group: string
   readonly clientId: string
   readonly deadLetterTopic: string
+  readonly controlTopic: string
+  /** What happens to the followers of a dead letter's key. */
+  readonly afterDeadLetter: 'hold' | 'continue'
   /** The topics it reads, by name. */
   readonly topics: ReadonlyMap<string, AnyTopic>
   /** Handlers by topic, then by event name. */

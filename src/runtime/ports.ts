@@ -100,6 +100,8 @@ export interface TopicFacts {
   readonly minInSync: number
   readonly retentionMs: number
   readonly maxRecordBytes: number
+  /** Keeps it the newest record of each key for ever? Left out where that is not told. */
+  readonly compacted?: boolean
   readonly mayRead: boolean
   readonly mayWrite: boolean
   /** Brokers in the cluster, for judging `replicas`; left out where that means nothing. */

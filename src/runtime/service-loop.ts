@@ -9,16 +9,19 @@
  * by count, at a release and at the end, one at a time per partition, each computed afresh, and only when the three
  * books (ledger, lanes, tracker) agree.
  */
+import type { HoldRecord, ResultOutcome } from '../contract/control.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
 import { addTotals, type LedgerTotals } from '../core/ledger.ts'
 import { Breaker } from './breaker.ts'
 import { BreakerGate, type GateEvents } from './breaker-gate.ts'
 import { alarm, steps } from './channels.ts'
+import type { ControlLog } from './control.ts'
 import { Dispatch, type DispatchEvents, slowTurnMs } from './dispatch.ts'
 import { Partition, passes, type Standing, standingText, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
-import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Transport } from './ports.ts'
+import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Sent, Transport } from './ports.ts'
+import { keyText, Redriver } from './redrive.ts'
 import { ServiceStats } from './stats.ts'
 import { within } from './within.ts'
 
@@ -68,6 +71,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   readonly #surroundings: Surroundings
   readonly #transport: Transport
   readonly #dispatch: Dispatch
+  readonly #control: ControlLog | null
+  readonly #redriver: Redriver | null
   readonly #partitions = new Map<string, Partition>()
   /** The same, for taking turns. */
   #turns: Partition[] = []
@@ -86,10 +91,33 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   /** In a row, over all partitions. */
   #checkpointFailures = 0
 
-  constructor(plan: ServicePlan, surroundings: Surroundings, transport: Transport) {
+  constructor(
+    plan: ServicePlan,
+    surroundings: Surroundings,
+    beside: { transport: Transport; control: ControlLog | null },
+  ) {
     this.plan = plan
     this.#surroundings = surroundings
+    const { transport, control } = beside
     this.#transport = transport
+    this.#control = control
+    this.#redriver =
+      control &&
+      new Redriver({
+        plan,
+        surroundings,
+        transport,
+        control,
+        partition: (topic, partition) => {
+          const held = this.#partitions.get(`${topic}/${partition}`)
+          return held?.state === 'running' ? held : undefined
+        },
+        wake: (work) => this.#go(work),
+      })
+    control?.listen({
+      changed: () => this.#controlChanged(),
+      resumed: (topic, partition) => void this.resume(topic ?? undefined, partition ?? undefined),
+    })
     // Its calls are made by dispatch, permit by permit; what belongs to `call` is not used.
     this.breaker = new Breaker(
       plan.name,
@@ -264,6 +292,87 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       `a dead letter could not be written to ${this.plan.deadLetterTopic}; the partition waits`,
       error,
     )
+  }
+
+  // ── held keys and redrives ──
+
+  heldBy({ partition, batch, index }: Work): HoldRecord | null {
+    const { topicId, partition: number } = partition.held
+    const holds = this.#control?.holds
+    if (holds === undefined || !holds.any(topicId, number)) return null
+    const key = batch.key(index)
+    return key === null ? null : (holds.get(topicId, number, keyText(key)) ?? null)
+  }
+
+  holdsFull(partition: Partition): boolean {
+    const holds = this.#control?.holds
+    if (holds === undefined || !holds.full) return false
+    partition.standing = { why: 'holdsFull' }
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_HOLDS_FULL',
+      `${holds.size} keys are held behind dead letters; no further one can be`,
+    )
+    this.#updateFlow(partition)
+    return true
+  }
+
+  async hold({ partition, batch, index, position }: Work, letter: Sent, error: string): Promise<void> {
+    const control = this.#control
+    const key = batch.key(index)
+    if (control === null || key === null) return
+    const { topic, topicId, partition: number } = partition.held
+    const text = keyText(key)
+    if (control.holds.get(topicId, number, text) !== undefined) return
+    await control.write({
+      kind: 'hold',
+      topic,
+      topicId,
+      partition: number,
+      key: text,
+      head: position,
+      letter: { partition: letter.partition, position: letter.position },
+      done: -1,
+      skip: [],
+      redrives: 0,
+      atMs: this.#surroundings.clock.wallMs(),
+      error,
+    })
+  }
+
+  letterEnded(work: Work, outcome: ResultOutcome, error: string): void {
+    this.#redriver!.ended(work, outcome, error)
+  }
+
+  redriveNext(work: Work): void {
+    this.#redriver!.next(work)
+  }
+
+  redriveOver(work: Work): void {
+    this.#redriver!.over(work)
+  }
+
+  /** A redrive has been offered or loaded: it may start. */
+  #go(work: Work): void {
+    const { partition } = work
+    if (partition.gone || partition.state === 'releasing') return
+    if (partition.lanes.waits(work)) partition.lanes.wake(work)
+    this.#updateFlow(partition)
+    this.#pump()
+  }
+
+  /** The control topic says something new. */
+  #controlChanged(): void {
+    const control = this.#control!
+    for (const partition of this.#partitions.values()) {
+      if (partition.state !== 'running') continue
+      const { topic, partition: number } = partition.held
+      const paused = control.paused(topic, number)
+      if (paused && !partition.told) this.pause(topic, number)
+      partition.told = paused
+      if (partition.standing?.why === 'holdsFull' && !control.holds.full) this.resume(topic, number)
+    }
+    this.#redriver!.consider()
   }
 
   braked(partition: Partition): void {
@@ -570,29 +679,44 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     const { held } = partition
     const { clock, log, random } = this.#surroundings
     for (let failures = 1; partition.state === 'acquiring'; failures++) {
+      let step = 'the control topic cannot be read'
+      let code: AlarmCode = 'OTTLA_RUNTIME_CONTROL_AWAY'
       try {
-        const epoch = await this.plan.store!.acquire(this.plan.name, held.topicId, held.partition)
+        // What the last owner held is known before the first record is handled.
+        await this.#control?.ready()
         if (partition.state !== 'acquiring') return
-        if ((await this.#reader!.confirm(held)) === 'held') {
+        step = 'the fence of the partition cannot be acquired'
+        code = 'OTTLA_STORE_UNAVAILABLE'
+        if (await this.#takeFence(partition)) {
           if ((partition.state as string) !== 'acquiring') return
-          partition.fence = { service: this.plan.name, topicId: held.topicId, partition: held.partition, epoch }
           partition.state = 'running'
           partition.alarmed.delete('OTTLA_STORE_UNAVAILABLE')
+          partition.alarmed.delete('OTTLA_RUNTIME_CONTROL_AWAY')
+          partition.told = this.#control?.paused(held.topic, held.partition) ?? false
+          if (partition.told) this.pause(held.topic, held.partition)
           this.#updateFlow(partition)
           this.#pump()
+          this.#redriver?.consider()
           return
         }
       } catch (error) {
-        log.warn('the fence of a partition could not be acquired; trying again', {
-          service: this.plan.name,
-          ...placeOf(held),
-          error,
-        })
-        this.#alarm(partition, 'OTTLA_STORE_UNAVAILABLE', 'the fence of the partition cannot be acquired', error)
+        log.warn(`${step}; trying again`, { service: this.plan.name, ...placeOf(held), error })
+        this.#alarm(partition, code, step, error)
       }
       const waitMs = backoffMs(handlerBackoff, failures, random())
       await new Promise<void>((done) => void partition.later(clock, waitMs, done))
     }
+  }
+
+  /** Without a store there is none to take. */
+  async #takeFence(partition: Partition): Promise<boolean> {
+    const { store, name: service } = this.plan
+    if (store === null) return true
+    const { held } = partition
+    const epoch = await store.acquire(service, held.topicId, held.partition)
+    if (partition.state !== 'acquiring' || (await this.#reader!.confirm(held)) !== 'held') return false
+    partition.fence = { service, topicId: held.topicId, partition: held.partition, epoch }
+    return true
   }
 
   // ── careful mode ──
@@ -734,6 +858,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     const before = this.#closed.get(key)
     this.#closed.set(key, { held, totals: before === undefined ? totals : addTotals(before.totals, totals) })
     if (this.#partitions.get(key) === partition) this.#partitions.delete(key)
+    this.#redriver?.consider()
     this.#turns = [...this.#partitions.values()]
     for (const gate of this.#gates.values()) gate.forget(partition)
     this.#dispatch.abort(partition)
@@ -810,9 +935,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 type AlarmCode =
   | 'OTTLA_RUNTIME_BRAKE'
   | 'OTTLA_RUNTIME_CAREFUL'
+  | 'OTTLA_RUNTIME_CONTROL_AWAY'
   | 'OTTLA_RUNTIME_DEADLINE'
   | 'OTTLA_RUNTIME_DEAD_LETTERS_AWAY'
   | 'OTTLA_RUNTIME_EXPIRED'
+  | 'OTTLA_RUNTIME_HOLDS_FULL'
   | 'OTTLA_RUNTIME_LEDGER_IMBALANCE'
   | 'OTTLA_RUNTIME_PARKED_FULL'
   | 'OTTLA_STORE_UNAVAILABLE'

@@ -30,6 +30,8 @@ export interface Received {
   readonly source: string
   /** 1 on the first attempt. */
   readonly attempt: number
+  /** Was it a dead letter, and does it come again because somebody asked for that? */
+  readonly redrive: boolean
   /** All headers as text, the last of repeated ones. */
   readonly headers: Readonly<Record<string, string>>
 }
@@ -85,6 +87,11 @@ export interface HandlerOptions<Payload = any, C = any> {
   readonly timeout?: Duration
   /** Attempts on errors of an unknown kind before the record is dead-lettered. Default 5. */
   readonly attempts?: number
+  /**
+   * Takes a redriven record although later ones of its key may have been handled; `message.redrive` tells. Without it
+   * such a redrive is refused as *stale*.
+   */
+  readonly late?: 'accept'
   /**
    * Handles the event instead when the attempts are used up or a breaker is open, with all that the handler has: `tx`,
    * `emit`, its own deadline. When it returns, the record counts as handled, with the label *fallback*; when it throws,
@@ -162,6 +169,8 @@ export interface ServiceDefinition {
   readonly storeKind: string | null
   /** The topics it may write to; undefined allows any. */
   readonly emits: ReadonlyMap<string, AnyTopic> | undefined
+  /** What was said about the followers of a dead letter's key; undefined leaves it to whether there is a store. */
+  readonly afterDeadLetter: 'hold' | 'continue' | undefined
   /** By the topic's name. */
   readonly subscriptions: ReadonlyMap<string, TopicSubscriptions>
 }
@@ -172,6 +181,12 @@ export interface ServiceOptions<Tx, E extends readonly AnyTopic[]> {
   readonly store?: StoreKind<Tx>
   /** The topics this service may write to. Left out: any. */
   readonly emits?: E
+  /**
+   * What happens to later records of a key whose record was dead-lettered. `hold`: they go to the dead letters behind it,
+   * and a redrive handles all of them in order. `continue`: they are handled, and the record stays a gap. Default `hold`
+   * with a store, `continue` without.
+   */
+  readonly afterDeadLetter?: 'hold' | 'continue'
 }
 
 /**
@@ -188,9 +203,12 @@ export function service<
   const E extends readonly AnyTopic[] = readonly AnyTopic[],
 >(name: Name, options: ServiceOptions<Tx, E> = {}): Service<Name, ContextFor<Tx, E[number]['name']>, never> {
   checkServiceName(name)
-  const { store, emits } = options
+  const { store, emits, afterDeadLetter } = options
   if (store !== undefined && typeof store.kind !== 'string') {
     throw wiring(name, 'store is no kind of store; write store: postgres, and give the pool to the app')
+  }
+  if (afterDeadLetter !== undefined && afterDeadLetter !== 'hold' && afterDeadLetter !== 'continue') {
+    throw wiring(name, `afterDeadLetter is ${afterDeadLetter}; it can be 'hold' or 'continue'`)
   }
   for (const topic of emits ?? []) {
     if (!isTopic(topic)) throw wiring(name, 'emits holds something that is no topic')
@@ -198,6 +216,7 @@ export function service<
   return new Builder(name, {
     storeKind: store?.kind ?? null,
     emits: emits && new Map(emits.map((topic) => [topic.name, topic])),
+    afterDeadLetter,
   }) as unknown as Service<Name, ContextFor<Tx, E[number]['name']>, never>
 }
 
@@ -211,7 +230,7 @@ class Builder implements AnyService {
   readonly '~definition': ServiceDefinition
   readonly #subscriptions = new Map<string, Growing>()
 
-  constructor(name: string, facts: Pick<ServiceDefinition, 'storeKind' | 'emits'>) {
+  constructor(name: string, facts: Pick<ServiceDefinition, 'storeKind' | 'emits' | 'afterDeadLetter'>) {
     this.name = name
     this['~definition'] = Object.freeze({ name, ...facts, subscriptions: this.#subscriptions })
     Object.freeze(this)

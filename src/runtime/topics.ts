@@ -43,6 +43,18 @@ export async function checkTopics(check: TopicCheck): Promise<ReadonlyMap<string
     await create(transport, specs, problems)
     dead = await describeUntilThere(check, [...deadLetters.keys()], dead)
   }
+  const controls = reading.map((plan) => plan.controlTopic)
+  let control = await describe(transport, controls)
+  if (mode === 'create') {
+    const missing = reading.filter((plan) => control.get(plan.controlTopic)?.exists !== true)
+    await create(
+      transport,
+      missing.map((plan) => controlSpec(plan, facts)),
+      problems,
+    )
+    control = await describeUntilThere(check, controls, control)
+  }
+  for (const name of controls) problems.push(...controlProblems(check, name, control.get(name)))
   for (const topic of topics.values()) {
     const readers = reading.filter((plan) => plan.topics.has(topic.name))
     const writers = plans.filter((plan) => plan.emits?.has(topic.name) === true)
@@ -114,6 +126,20 @@ function deadLetterProblems(
   return problems
 }
 
+function controlProblems(check: TopicCheck, name: string, facts: TopicFacts | undefined): string[] {
+  if (facts?.exists !== true) {
+    return [
+      `${name}, where held keys and commands stand, does not exist; make it with --partitions 1 --config cleanup.policy=compact`,
+    ]
+  }
+  const problems = durabilityProblems(check, facts)
+  if (!facts.mayRead) problems.push(`${name} may not be read by this principal`)
+  if (!facts.mayWrite) problems.push(`${name} may not be written by this principal`)
+  if (facts.partitions !== 1) problems.push(`${name} has ${facts.partitions} partitions; it must have one`)
+  if (facts.compacted === false) problems.push(`${name} forgets; set its cleanup.policy to compact`)
+  return problems
+}
+
 function durabilityProblems(check: TopicCheck, facts: TopicFacts): string[] {
   if (check.durability === 'single' || (facts.brokers ?? 1) < 3) return []
   const problems: string[] = []
@@ -143,6 +169,18 @@ function deadLetterSpec(name: string, plan: ServicePlan, facts: ReadonlyMap<stri
       'retention.ms': '-1',
       'retention.bytes': '-1',
       'max.message.bytes': String(limitOf(plan, facts) + deadLetterRoomBytes),
+    },
+  }
+}
+
+function controlSpec(plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): TopicSpec {
+  return {
+    topic: plan.controlTopic,
+    partitions: 1,
+    configs: {
+      'cleanup.policy': 'compact',
+      // An edited payload travels in a command, as base64.
+      'max.message.bytes': String(Math.ceil((limitOf(plan, facts) * 4) / 3) + deadLetterRoomBytes),
     },
   }
 }

@@ -85,7 +85,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
       problems.push('services holds something that is no service')
       continue
     }
-    const { name, storeKind, subscriptions, emits } = inner
+    const { name, storeKind, subscriptions, emits, afterDeadLetter } = inner
     if (seen.has(name)) problems.push(`Two services are called ${name}. Give each its own name`)
     seen.add(name)
     note(() => checkStore(name, storeKind, store))
@@ -99,6 +99,8 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
         group: names.group,
         clientId: names.clientId(instance),
         deadLetterTopic: names.deadLetters,
+        controlTopic: names.control,
+        afterDeadLetter: afterDeadLetter ?? (own === null ? 'continue' : 'hold'),
         topics: new Map([...subscriptions.values()].map(({ topic }) => [topic.name, topic])),
         handlers: new Map(
           [...subscriptions].map(([topic, { handlers }]) => [
@@ -133,12 +135,15 @@ function checkStore(service: string, kind: string | null, store: Store | null): 
 
 function handlerPlan({ event, handler, options }: Subscription): HandlerPlan {
   const name = `${event.topic}.${event.name}`
-  const { attempts = defaults.attempts, timeout = defaults.timeoutMs, fallback = null } = options
+  const { attempts = defaults.attempts, timeout = defaults.timeoutMs, fallback = null, late } = options
   if (fallback !== null && typeof fallback !== 'function') {
     throw new Error(`The handler of ${name}: fallback is no function`)
   }
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw new Error(`The handler of ${name}: attempts is ${attempts}; a whole number from 1 is expected`)
+  }
+  if (late !== undefined && late !== 'accept') {
+    throw new Error(`The handler of ${name}: late is ${late}; 'accept' is the only thing it can be`)
   }
   const timeoutMs = durationMs(timeout, `The handler of ${name}: timeout`)
   if (timeoutMs <= 0) throw new Error(`The handler of ${name}: timeout must be longer than nothing`)
@@ -147,6 +152,7 @@ function handlerPlan({ event, handler, options }: Subscription): HandlerPlan {
     event: event.name,
     handle: handler,
     fallback,
+    late: late === 'accept',
     timeoutMs,
     policy: {
       attemptsMax: attempts,

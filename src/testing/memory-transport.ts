@@ -579,6 +579,7 @@ export function memoryTransport(log: MemoryLog = new MemoryLog()): MemoryTranspo
       minInSync: log.options.minInSync,
       retentionMs: Number(topic?.configs.get('retention.ms') ?? 604_800_000),
       maxRecordBytes: Number(topic?.configs.get('max.message.bytes') ?? 1_048_588),
+      compacted: topic?.configs.get('cleanup.policy') === 'compact',
       brokers: log.options.brokers,
       mayRead: true,
       mayWrite: true,

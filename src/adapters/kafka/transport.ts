@@ -125,6 +125,7 @@ class KafkaTransport implements Transport {
         minInSync: config('min.insync.replicas', Math.min(2, replicas)),
         retentionMs: config('retention.ms', never),
         maxRecordBytes: config('max.message.bytes', defaultMaxRecordBytes),
+        ...(configs['cleanup.policy'] === undefined ? {} : { compacted: configs['cleanup.policy'] === 'compact' }),
         mayRead: mayRead ?? true,
         mayWrite: mayWrite ?? true,
         brokers,

@@ -1,0 +1,330 @@
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { z } from 'zod'
+import { systemClock } from '../adapters/system/clock.ts'
+import { PermanentError } from '../contract/errors.ts'
+import { topic } from '../contract/topic.ts'
+import { balances, type Ending } from '../core/ledger.ts'
+import { malformedHeaders } from '../testing/malformed-headers.ts'
+import { MemoryStore, memory } from '../testing/memory-store.ts'
+import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { RunningApp } from './app.ts'
+import { DeadLetterDesk } from './dlq.ts'
+import type { AnyService } from './service.ts'
+import { service } from './service.ts'
+
+const Orders = topic('orders', {
+  key: 'id',
+  partitions: 2,
+  events: { Placed: z.object({ id: z.string(), n: z.int() }) },
+})
+const quiet = { debug() {}, info() {}, warn() {}, error() {} }
+const why = { reason: 'test', perSecond: 10_000, waitMs: 5_000 }
+
+async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
+  const endMs = performance.now() + maxMs
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
+    await new Promise((done) => setTimeout(done, 2))
+  }
+}
+
+interface Started extends AsyncDisposable {
+  readonly app: RunningApp
+  readonly log: MemoryLog
+  readonly transport: ReturnType<typeof memoryTransport>
+  ended(ending: Ending): number
+}
+
+async function start(
+  services: readonly AnyService[],
+  { log = new MemoryLog(), store }: { log?: MemoryLog; store?: MemoryStore } = {},
+): Promise<Started> {
+  const transport = memoryTransport(log)
+  const app = new RunningApp(
+    { transport, services, drainTimeout: 1_000, topics: 'create', ...(store === undefined ? {} : { store }) },
+    { clock: systemClock, log: quiet, random: () => 0.01, instance: 'test' },
+  )
+  await app.start()
+  return {
+    app,
+    log,
+    transport,
+    ended: (ending) => app.ledger().reduce((sum, row) => sum + row.ended[ending], 0),
+    async [Symbol.asyncDispose]() {
+      await app[Symbol.asyncDispose]()
+      for (const row of app.ledger()) assert.ok(balances(row) && row.open === 0, JSON.stringify(row))
+    },
+  }
+}
+
+const dead: RunningApp[] = []
+after(() => Promise.all(dead.map((app) => app[Symbol.asyncDispose]())))
+/** The process dies. */
+function crash({ app, transport }: Started): void {
+  transport.readers[0]!.kill()
+  dead.push(app)
+}
+
+const desk = (log: MemoryLog, name = 'worker') =>
+  DeadLetterDesk.open({ transport: memoryTransport(log), service: name, clock: systemClock, log: quiet, by: 'tester' })
+
+/** A service that fails while `broken`, and remembers what it handled. */
+function worker(more: { store?: boolean; afterDeadLetter?: 'hold' | 'continue'; late?: 'accept'; name?: string } = {}) {
+  const state = { broken: true, handled: [] as string[], redriven: [] as string[], running: 0, overlaps: 0 }
+  const { name = 'worker', late, afterDeadLetter } = more
+  const made = service(name, {
+    ...(more.store === false ? {} : { store: memory }),
+    ...(afterDeadLetter === undefined ? {} : { afterDeadLetter }),
+  } as { afterDeadLetter?: 'hold' }).on(
+    Orders.Placed,
+    async ({ id, n }, { message }) => {
+      if (state.running++ > 0 && id === 'bad') state.overlaps++
+      await Promise.resolve()
+      state.running--
+      if (state.broken && id === 'bad') throw new PermanentError('no such customer')
+      state.handled.push(`${id}${n}`)
+      if (message.redrive) state.redriven.push(`${id}${n}`)
+    },
+    late === undefined ? {} : { late },
+  )
+  return { state, made }
+}
+
+async function publish({ app }: Started, id: string, from: number, to: number): Promise<void> {
+  for (let n = from; n < to; n++) await app.publish(Orders.Placed({ id, n }))
+}
+
+test('followers of a dead letter are held behind it in order, every other key flows, and a redrive releases the key in order', async () => {
+  const { made, state } = worker()
+  await using started = await start([made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 3)
+  await publish(started, 'good', 0, 3)
+  await until(() => started.ended('heldInDlq') === 2 && started.ended('handled') === 3, 'held')
+  assert.equal(started.ended('deadLettered'), 1)
+  assert.deepEqual(state.handled, ['good0', 'good1', 'good2'])
+  await using open = await desk(started.log)
+  const letters = await open.letters()
+  assert.deepEqual(
+    letters.map(({ held }) => held),
+    [true, true, true],
+  )
+  assert.deepEqual(
+    (await open.groups()).map(({ cause, count }) => [cause, count]),
+    [
+      ['Held', 2],
+      ['OTTLA_RUNTIME_PERMANENT', 1],
+    ],
+  )
+
+  const before = started.log.records('orders').length
+  state.broken = false
+  const asked = await open.redrive(letters, why)
+  assert.deepEqual(asked, { commands: 1, outcomes: { handled: 3 }, open: 0, stoppedBefore: 0 })
+  assert.deepEqual(state.handled.slice(3), ['bad0', 'bad1', 'bad2'])
+  assert.deepEqual(state.redriven, ['bad0', 'bad1', 'bad2'])
+  assert.equal(started.log.records('orders').length, before, 'a redrive writes nothing to the shared topic')
+  assert.deepEqual(await open.letters(), [])
+  await publish(started, 'bad', 3, 4)
+  await until(() => state.handled.at(-1) === 'bad3', 'flows again')
+  assert.equal(started.ended('heldInDlq'), 2)
+})
+
+test('another group on the topic gets nothing of a redrive', async () => {
+  const one = worker()
+  const other = worker({ name: 'other' })
+  other.state.broken = false
+  await using started = await start([one.made, other.made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 4)
+  await until(() => started.ended('heldInDlq') === 3 && other.state.handled.length === 4, 'held')
+  one.state.broken = false
+  await using open = await desk(started.log)
+  await open.redrive(await open.letters(), why)
+  assert.deepEqual(one.state.handled, ['bad0', 'bad1', 'bad2', 'bad3'])
+  const fetched = started.app
+    .ledger()
+    .filter((row) => row.service === 'other')
+    .reduce((sum, row) => sum + row.fetched, 0)
+  assert.equal(fetched, 4)
+  assert.equal(other.state.handled.length, 4)
+})
+
+test('a held key outlives its owner: the next one reads it before its first record', async () => {
+  const { made, state } = worker()
+  const log = new MemoryLog()
+  const store = new MemoryStore()
+  const first = await start([made], { log, store })
+  await publish(first, 'bad', 0, 2)
+  await until(() => first.ended('heldInDlq') === 1, 'held')
+  crash(first)
+  state.broken = false
+  await using second = await start([made], { log, store })
+  await publish(second, 'bad', 2, 4)
+  await until(() => second.ended('heldInDlq') >= 2, 'still held')
+  assert.deepEqual(state.handled, [])
+  await using open = await desk(log)
+  const asked = await open.redrive(await open.letters(), why)
+  assert.equal(asked.open, 0)
+  assert.deepEqual(state.handled, ['bad0', 'bad1', 'bad2', 'bad3'])
+})
+
+test('followers that arrive during a redrive wait behind it and run in order', async () => {
+  const { made, state } = worker()
+  await using started = await start([made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 20)
+  await until(() => started.ended('heldInDlq') === 19, 'held')
+  state.broken = false
+  await using open = await desk(started.log)
+  const redriving = open.redrive(await open.letters(), why)
+  await publish(started, 'bad', 20, 60)
+  await redriving
+  await until(() => state.handled.length === 60, 'all')
+  assert.deepEqual(
+    state.handled,
+    Array.from({ length: 60 }, (_, n) => `bad${n}`),
+  )
+  assert.equal(state.overlaps, 0)
+})
+
+test('a redrive that fails leaves letters and hold as they are, and too many failures are a loop', async () => {
+  const { made, state } = worker()
+  await using started = await start([made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 2)
+  await until(() => started.ended('heldInDlq') === 1, 'held')
+  await using open = await desk(started.log)
+  const stored = started.log.records('dlq.worker').length
+  for (let round = 0; round < 5; round++) {
+    assert.deepEqual((await open.redrive(await open.letters(), why)).outcomes, { failed: 1 })
+  }
+  assert.equal(started.log.records('dlq.worker').length, stored)
+  assert.deepEqual((await open.redrive(await open.letters(), why)).outcomes, { loop: 1 })
+  assert.equal((await open.letters()).length, 2)
+  state.broken = false
+  assert.deepEqual((await open.redrive(await open.letters(), { ...why, force: true })).outcomes, { handled: 2 })
+  assert.deepEqual(state.handled, ['bad0', 'bad1'])
+})
+
+test('a discarded letter is passed over, and the last one lets the key go', async () => {
+  const { made, state } = worker()
+  await using started = await start([made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 3)
+  await until(() => started.ended('heldInDlq') === 2, 'held')
+  await using open = await desk(started.log)
+  const [head, ...rest] = await open.letters()
+  assert.deepEqual((await open.discard([head!], why)).outcomes, { discarded: 1 })
+  assert.deepEqual((await open.letters()).length, 2)
+  state.broken = false
+  assert.deepEqual((await open.redrive([rest[1]!], why)).outcomes, { handled: 2 })
+  assert.deepEqual(state.handled, ['bad1', 'bad2'])
+
+  state.broken = true
+  await publish(started, 'bad', 3, 5)
+  await until(() => started.ended('heldInDlq') === 3, 'held again')
+  assert.deepEqual((await open.discard(await open.letters(), why)).outcomes, { discarded: 2 })
+  state.broken = false
+  await until(() => started.app.parked().length === 0, 'probed')
+  await publish(started, 'bad', 5, 6)
+  await until(() => state.handled.at(-1) === 'bad5', 'flows')
+})
+
+test('an edited payload is checked, delivered with the same id, and the others stay as they were', async () => {
+  const ids = new Map<number, string>()
+  const state = { broken: true }
+  const made = service('worker', { store: memory }).on(Orders.Placed, ({ n }, { message }) => {
+    if (state.broken) throw new PermanentError('n')
+    ids.set(n, message.id)
+  })
+  await using started = await start([made], { store: new MemoryStore() })
+  const { id } = await started.app.publish(Orders.Placed({ id: 'bad', n: 1 }))
+  await until(() => started.ended('deadLettered') === 1, 'dead')
+  state.broken = false
+  await using open = await desk(started.log)
+  const wrong = new TextEncoder().encode('{"id":"bad","n":"one"}')
+  assert.deepEqual((await open.redrive(await open.letters(), { ...why, edited: wrong })).outcomes, { invalid: 1 })
+  const right = new TextEncoder().encode('{"id":"bad","n":7}')
+  assert.deepEqual((await open.redrive(await open.letters(), { ...why, edited: right })).outcomes, { handled: 1 })
+  assert.deepEqual([...ids], [[7, id]])
+})
+
+test('with continue followers run; a redrive is stale unless the handler takes late ones', async () => {
+  for (const late of [undefined, 'accept'] as const) {
+    const { made, state } = worker({ store: false, ...(late === undefined ? {} : { late }) })
+    await using started = await start([made])
+    await publish(started, 'bad', 0, 1)
+    await until(() => started.ended('deadLettered') === 1, 'dead')
+    state.broken = false
+    await publish(started, 'bad', 1, 2)
+    await until(() => state.handled.length === 1, 'follower')
+    await using open = await desk(started.log)
+    const { outcomes } = await open.redrive(await open.letters(), why)
+    assert.deepEqual(outcomes, late === undefined ? { stale: 1 } : { handled: 1 })
+    assert.deepEqual(state.handled, late === undefined ? ['bad1'] : ['bad1', 'bad0'])
+  }
+})
+
+test('a record that fails again by itself has a new dead letter that counts its redrives', async () => {
+  const { made } = worker({ store: false, late: 'accept' })
+  await using started = await start([made])
+  await publish(started, 'bad', 0, 1)
+  await until(() => started.ended('deadLettered') === 1, 'dead')
+  await using open = await desk(started.log)
+  for (const redrives of [1, 2]) {
+    assert.deepEqual((await open.redrive(await open.letters(), why)).outcomes, { deadLettered: 1 })
+    const [only, ...others] = await open.letters()
+    assert.equal(others.length, 0)
+    assert.equal(only!.letter.facts.redrives, redrives)
+    assert.equal(only!.letter.facts.origin!.position, 0)
+  }
+})
+
+test('a redrive whose cause was not mended stops early', async () => {
+  const { made } = worker({ store: false, late: 'accept' })
+  await using started = await start([made])
+  await publish(started, 'bad', 0, 40)
+  await until(() => started.ended('deadLettered') === 40, 'dead')
+  await using open = await desk(started.log)
+  const asked = await open.redrive(await open.letters(), why)
+  assert.ok(asked.commands < 20, `${asked.commands} were asked for`)
+  assert.equal(asked.stoppedBefore, 40 - asked.commands)
+})
+
+test('a pause stands every member still, over restarts, until somebody resumes', async () => {
+  const { made, state } = worker({ store: false })
+  const log = new MemoryLog()
+  const first = await start([made], { log })
+  await publish(first, 'good', 0, 1)
+  await until(() => state.handled.length === 1, 'running')
+  await using open = await desk(log)
+  await open.pause({ topic: 'orders', partition: null, reason: 'deploy' })
+  await until(() => first.app.health().reasons.length === 2, 'both stand')
+  await first[Symbol.asyncDispose]()
+  await using second = await start([made], { log })
+  await publish(second, 'good', 1, 2)
+  await until(
+    () => second.app.ledger().filter((row) => row.standing === 'asked').length === 2,
+    'stands after a restart',
+  )
+  assert.equal(state.handled.length, 1)
+  await open.resume({ topic: 'orders', partition: null })
+  await until(() => state.handled.length === 2, 'goes on')
+})
+
+test('no malformed header of a corpus of 500 stops a partition, whoever reads it', async () => {
+  const { made, state } = worker({ store: false })
+  await using started = await start([made])
+  await publish(started, 'good', 0, 1)
+  const [sane] = started.log.records('orders')
+  const corpus = malformedHeaders()
+  const { partition } = sane!
+  for (const { headers } of corpus) {
+    started.log.append({ ...sane!, topic: 'orders', partition, headers: [...sane!.headers, ...headers] })
+    started.log.append({ ...sane!, topic: 'dlq.worker', partition: 0, headers })
+    started.log.append({ ...sane!, topic: 'ottla.control.worker', partition: 0, headers, value: headers[0]!.value })
+  }
+  await publish(started, 'good', 1, 2)
+  await until(() => state.handled.at(-1) === 'good1', 'reached the end')
+  const read = started.app.ledger().reduce((sum, row) => sum + row.fetched, 0)
+  assert.equal(read, 502)
+  await using open = await desk(started.log)
+  assert.ok((await open.letters()).length > 400)
+})
