@@ -33,9 +33,11 @@ export type {
   StartPosition,
 } from './kafka/consumer.ts'
 export { Consumer } from './kafka/consumer.ts'
+export { type ClientCredentialsOptions, clientCredentials } from './kafka/io/client-credentials.ts'
 export { optionsFromEnvironment } from './kafka/io/environment.ts'
 export type { PartitionState } from './kafka/machine/metadata.ts'
 export type { Partitioner } from './kafka/machine/partitioner.ts'
+export type { OAuthToken, OAuthTokenSource } from './kafka/oauth-token.ts'
 export type { ClientOptions, SaslOptions, TlsOptions } from './kafka/options.ts'
 export type { Bytes, ProducerOptions, ProducerRecord, RecordMetadata, SendOptions } from './kafka/producer.ts'
 export { Producer } from './kafka/producer.ts'

@@ -37,7 +37,10 @@ describe('client options', () => {
     assert.match(list.join('\n'), /requestTimeoutMS is not an option; did you mean requestTimeoutMs\?/)
     assert.match(list.join('\n'), /bootstrapServers must be one or more 'host:port', got 'localhost'/)
     assert.match(list.join('\n'), /tls.cert and tls.key belong together/)
-    assert.match(list.join('\n'), /sasl.mechanism must be one of plain, scram-sha-256, scram-sha-512, got 'plane'/)
+    assert.match(
+      list.join('\n'),
+      /sasl.mechanism must be one of plain, scram-sha-256, scram-sha-512, oauthbearer, got 'plane'/,
+    )
     assert.doesNotMatch(list.join('\n'), /canary/)
   })
 

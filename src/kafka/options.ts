@@ -3,6 +3,7 @@
  *
  * Names are Kafka's in camelCase with their unit. `io/environment.ts` reads the same from environment variables.
  */
+import { BearerToken, type OAuthTokenSource } from './oauth-token.ts'
 import { OptionCheck } from './option-check.ts'
 import { Secret, type SecretSource } from './secret.ts'
 
@@ -31,6 +32,13 @@ export type SaslOptions =
       readonly mechanism: 'scram-sha-256' | 'scram-sha-512'
       readonly username: string
       readonly password: SecretSource
+    }
+  | {
+      readonly mechanism: 'oauthbearer'
+      /** Gives a token whenever one is needed; see also `clientCredentials`. */
+      readonly token: OAuthTokenSource
+      /** Who reads a bearer token can use it. Without TLS it is refused unless this says otherwise. Default false. */
+      readonly allowPlaintext?: boolean
     }
 
 export interface ClientOptions {
@@ -74,9 +82,12 @@ export interface ResolvedTlsOptions {
 }
 
 export interface ResolvedSaslOptions {
-  readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'
+  readonly mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512' | 'OAUTHBEARER'
+  /** Empty with a token: it says itself whose it is. */
   readonly username: string
   readonly password: Secret
+  /** Of OAUTHBEARER, else null. */
+  readonly token: BearerToken | null
 }
 
 export interface ResolvedClientOptions {
@@ -212,7 +223,7 @@ function secret(check: OptionCheck, name: string, value: unknown): Secret | null
   return null
 }
 
-/** As written in options, and as Kafka spells it. */
+/** Those with a password, as written in options and as Kafka spells them. */
 export const saslMechanisms = {
   plain: 'PLAIN',
   'scram-sha-256': 'SCRAM-SHA-256',
@@ -221,19 +232,29 @@ export const saslMechanisms = {
 
 function resolveSasl(check: OptionCheck, value: unknown, withTls: boolean): ResolvedSaslOptions | null {
   if (value === undefined) return null
-  const o = check.names('sasl', value, ['mechanism', 'username', 'password', 'allowPlaintext'])
-  if (o.mechanism === undefined)
-    check.problem('sasl.mechanism', `one of ${Object.keys(saslMechanisms).join(', ')}`, undefined)
-  const name = check.oneOf('sasl.mechanism', o.mechanism, ['plain', 'scram-sha-256', 'scram-sha-512'], 'scram-sha-512')
+  const o = check.names('sasl', value, ['mechanism', 'username', 'password', 'token', 'allowPlaintext'])
+  const names = [...(Object.keys(saslMechanisms) as (keyof typeof saslMechanisms)[]), 'oauthbearer'] as const
+  if (o.mechanism === undefined) check.problem('sasl.mechanism', `one of ${names.join(', ')}`, undefined)
+  const name = check.oneOf('sasl.mechanism', o.mechanism, names, 'scram-sha-512')
+  const allowPlaintext = check.flag('sasl.allowPlaintext', o.allowPlaintext, false)
+  if ((name === 'plain' || name === 'oauthbearer') && !withTls && !allowPlaintext) {
+    const what = name === 'plain' ? 'password' : 'token'
+    check.complain(
+      `sasl.mechanism ${name} without tls would send the ${what} readable over the network; set tls, or sasl.allowPlaintext: true`,
+    )
+  }
+  if (name === 'oauthbearer') {
+    for (const other of ['username', 'password']) {
+      if (o[other] !== undefined) check.complain(`sasl.${other} is not for oauthbearer: the token says who we are`)
+    }
+    if (typeof o.token !== 'function') check.problem('sasl.token', 'a function that gives a token', typeof o.token)
+    const token = new BearerToken(o.token as OAuthTokenSource)
+    return { mechanism: 'OAUTHBEARER', username: '', password: new Secret(''), token }
+  }
+  if (o.token !== undefined) check.complain(`sasl.token is for oauthbearer, not for ${name}`)
   if (o.username === undefined) check.problem('sasl.username', 'a text that is not empty', undefined)
   const username = check.text('sasl.username', o.username, '')
   const password = secret(check, 'sasl.password', o.password)
   if (password === null && o.password === undefined) check.complain('sasl.password is missing')
-  const allowPlaintext = check.flag('sasl.allowPlaintext', o.allowPlaintext, false)
-  if (name === 'plain' && !withTls && !allowPlaintext) {
-    check.complain(
-      'sasl.mechanism plain without tls would send the password readable over the network; set tls, or sasl.allowPlaintext: true',
-    )
-  }
-  return { mechanism: saslMechanisms[name], username, password: password ?? new Secret('') }
+  return { mechanism: saslMechanisms[name], username, password: password ?? new Secret(''), token: null }
 }

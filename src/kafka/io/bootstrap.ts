@@ -117,16 +117,29 @@ async function logIn(
 
   const again = (lifetimeMs: number): void => {
     if (lifetimeMs <= 0 || !connection.isOpen) return
+    const endsAtMs = performance.now() + lifetimeMs
     // Early enough that a slow exchange still ends in time.
-    timer = setTimeout(
-      () => {
-        connection
-          .exclusively(() => authenticate(connection, how))
-          .then(again, (error: OttlaError) => connection.close(error))
-      },
-      Math.min(lifetimeMs * 0.85, 0x7fff_ffff),
-    )
+    later(Math.min(lifetimeMs * 0.85, 0x7fff_ffff), endsAtMs)
+  }
+  const later = (delayMs: number, endsAtMs: number): void => {
+    timer = setTimeout(() => {
+      renew(endsAtMs).catch((error: OttlaError) => connection.close(error))
+    }, delayMs)
     timer.unref()
+  }
+  const renew = async (endsAtMs: number): Promise<void> => {
+    try {
+      // Having a token can take a while; no request waits meanwhile. The exchange itself then finds it ready.
+      if (sasl.token !== null) await sasl.token.prepare(options.connectTimeoutMs)
+    } catch (error) {
+      // Who gives tokens may be away for a moment, and the session lasts a little longer.
+      const leftMs = endsAtMs - performance.now()
+      if (!(error instanceof OttlaError) || !error.retriable || leftMs < 200) throw error
+      if (connection.isOpen) later(Math.min(1_000, leftMs / 4), endsAtMs)
+      return
+    }
+    if (!connection.isOpen) return
+    again(await connection.exclusively(() => authenticate(connection, how)))
   }
   again(await authenticate(connection, how))
 }

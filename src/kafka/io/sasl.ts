@@ -1,19 +1,24 @@
 /**
- * Says who we are: PLAIN and SCRAM (RFC 5802) inside Kafka's SaslHandshake and SaslAuthenticate.
+ * Says who we are: PLAIN, SCRAM (RFC 5802) and OAUTHBEARER (RFC 7628) inside Kafka's SaslHandshake and SaslAuthenticate.
  *
  * A mechanism is a conversation: given what the server said last, what to say next, and when to be content. SCRAM is
  * content only when the server has proved that it knows the password too; a server that cannot is not our broker.
  *
  *     SCRAM:  start ──client-first──▶ challenged ──client-final──▶ proved ──server signature right──▶ done
  *
- * OAUTHBEARER belongs here as a third conversation. It has one trap: a rejected token is answered with *success* and a
- * JSON text in the bytes; the client must then say one 0x01 and gets the real refusal (`refused` below is the place).
+ * A rejected token is answered with *success* and a JSON text in the bytes. Who takes that for being let in fails one
+ * request later for a reason that misleads; it must be answered with one 0x01, and then comes the refusal.
+ *
+ *     OAUTHBEARER:  start ──token──▶ told ──no bytes──▶ done
+ *                                      └──bytes (why not)──0x01──▶ rejected ──▶ refused, whatever comes
  */
 import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import { OttlaError } from '../../contract/errors.ts'
-import { brokerErrorName } from '../../wire/error-codes.ts'
+import { brokerErrorName, ErrorCode } from '../../wire/error-codes.ts'
+import type { SaslAuthenticateResponse } from '../../wire/messages.gen.ts'
 import { Api } from '../../wire/protocol.ts'
+import type { BearerToken, OAuthToken } from '../oauth-token.ts'
 import type { ResolvedSaslOptions } from '../options.ts'
 import type { Connection } from './connection.ts'
 
@@ -26,6 +31,8 @@ const iterationsMax = 1_000_000
 /** What to say next. `done` when nothing more is to be said. */
 export interface Conversation {
   next(challenge: Uint8Array | null): Promise<{ readonly say: Uint8Array } | { readonly done: true }>
+  /** Why we were not let in, as far as the conversation knows; `told` is what the broker wrote beside its error code. */
+  why?(told: string | null): string | null
 }
 
 export interface AuthenticateOptions {
@@ -59,8 +66,7 @@ export async function authenticate(connection: Connection, options: Authenticate
         : 'the handshake was refused',
     )
   }
-  const conversation =
-    sasl.mechanism === 'PLAIN' ? plain(sasl) : scram(sasl, sasl.mechanism === 'SCRAM-SHA-256' ? 'sha256' : 'sha512')
+  const conversation = begin(sasl, timeoutMs)
   let challenge: Uint8Array | null = null
   let lifetimeMs = 0
   for (;;) {
@@ -74,15 +80,36 @@ export async function authenticate(connection: Connection, options: Authenticate
       throw error
     }
     if ('done' in turn) return lifetimeMs
-    const answer = await connection.send(
-      Api.SaslAuthenticate,
-      options.authenticateVersion,
-      { authBytes: turn.say },
-      send,
-    )
-    if (answer.errorCode !== 0) throw refused(connection, sasl, answer.errorCode, answer.errorMessage)
+    let answer: SaslAuthenticateResponse
+    try {
+      answer = await connection.send(Api.SaslAuthenticate, options.authenticateVersion, { authBytes: turn.say }, send)
+    } catch (error) {
+      // A broker may hang up on those it has refused; what it said before counts for more than how it went.
+      const why = conversation.why?.(null) ?? null
+      if (why !== null) throw refused(connection, sasl, ErrorCode.SASL_AUTHENTICATION_FAILED, why)
+      throw error
+    }
+    if (answer.errorCode !== 0) {
+      const why = conversation.why === undefined ? answer.errorMessage : conversation.why(answer.errorMessage)
+      throw refused(connection, sasl, answer.errorCode, why)
+    }
     lifetimeMs = answer.sessionLifetimeMs
     challenge = answer.authBytes ?? new Uint8Array(0)
+  }
+}
+
+function begin(sasl: ResolvedSaslOptions, timeoutMs: number): Conversation {
+  switch (sasl.mechanism) {
+    case 'PLAIN':
+      return plain(sasl)
+    case 'SCRAM-SHA-256':
+      return scram(sasl, 'sha256')
+    case 'SCRAM-SHA-512':
+      return scram(sasl, 'sha512')
+    case 'OAUTHBEARER':
+      return bearer(sasl.token as BearerToken, timeoutMs)
+    default:
+      return sasl.mechanism satisfies never
   }
 }
 
@@ -90,7 +117,7 @@ function refused(connection: Connection, sasl: ResolvedSaslOptions, code: number
   const name = brokerErrorName(code)
   return new OttlaError(
     'OTTLA_KAFKA_AUTHENTICATION',
-    `${sasl.mechanism} as ${sasl.username} was refused by ${connection.name}: ${why ?? name}`,
+    `${sasl.mechanism}${sasl.username === '' ? '' : ` as ${sasl.username}`} was refused by ${connection.name}: ${why ?? name}`,
     { kafka: { code, name }, details: { mechanism: sasl.mechanism, listener: connection.name } },
   )
 }
@@ -104,6 +131,54 @@ function plain(sasl: ResolvedSaslOptions): Conversation {
       return { say: Buffer.from(`\0${sasl.username}\0${await sasl.password.reveal()}`, 'utf8') }
     },
   }
+}
+
+/** The broker is told a token once; `timeoutMs` is how long the function that gives it may take. */
+export function bearer(source: BearerToken, timeoutMs: number): Conversation {
+  let state: 'start' | 'told' | 'rejected' = 'start'
+  let token: OAuthToken | null = null
+  let status: string | null = null
+  return {
+    async next(challenge) {
+      switch (state) {
+        case 'start': {
+          token = await source.current(timeoutMs)
+          const extensions = Object.entries(token.extensions ?? {}).map(([name, value]) => `${name}=${value}\x01`)
+          state = 'told'
+          return { say: Buffer.from(`n,,\x01auth=Bearer ${token.value}\x01${extensions.join('')}\x01`, 'utf8') }
+        }
+        case 'told': {
+          if (challenge === null || challenge.length === 0) return { done: true }
+          status = rejectionStatus(challenge, (token as OAuthToken).value)
+          state = 'rejected'
+          return { say: Uint8Array.of(1) }
+        }
+        case 'rejected':
+          throw untrusted(`the token was rejected: ${status}`)
+        default:
+          return state satisfies never
+      }
+    },
+    why(told) {
+      if (token !== null && (told !== null || status !== null)) source.reject(token)
+      if (status !== null) return `the token was rejected: ${status}`
+      // Whatever a broker writes, the token is not repeated.
+      return told === null || token === null ? told : told.replaceAll(token.value, '[token]')
+    },
+  }
+}
+
+/** The `status` of a server's error (RFC 7628), and nothing else of it: the rest could repeat what we said. */
+function rejectionStatus(challenge: Uint8Array, token: string): string {
+  if (challenge.length > 64 * 1024) return 'no reason that can be read'
+  try {
+    const told: unknown = JSON.parse(Buffer.from(challenge).toString('utf8'))
+    const status = (told as { status?: unknown } | null)?.status
+    if (typeof status === 'string' && /^[\w-]{1,64}$/.test(status) && !status.includes(token)) return status
+  } catch {
+    // No JSON: then the bytes alone say that it was rejected.
+  }
+  return 'no reason that can be read'
 }
 
 /** `nonce` is for tests that replay a published exchange. */
