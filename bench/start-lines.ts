@@ -72,7 +72,8 @@ export async function runImports({ library, rounds, say }: StartRun): Promise<re
     { name: 'ottla', at: built('index.js'), isOurs: true },
     { name: 'ottla/kafka', at: built('kafka.js'), isOurs: true },
     { name: 'ottla/contract', at: built('contract/index.js'), isOurs: true },
-    { name: 'ottla and ottla/kafka', at: `${built('index.js')} ${built('kafka.js')}`, isOurs: true },
+    // What a service has; the floor is one door's.
+    { name: 'ottla and ottla/kafka', at: `${built('index.js')} ${built('kafka.js')}`, isOurs: false },
     { name: 'ottla/kafka, from source', at: url(path.join(root, 'src/kafka.ts')), isOurs: false },
     ...peer('kafkajs'),
     ...peer('@platformatic/kafka'),
