@@ -29,6 +29,7 @@ export class BearerToken {
   readonly #source: OAuthTokenSource
   #asking: Promise<OAuthToken> | null = null
   #kept: OAuthToken | null = null
+  #keptSinceMs = 0
   #keptUntilMs = 0
   #ready: OAuthToken | null = null
 
@@ -63,8 +64,12 @@ export class BearerToken {
     }
   }
 
-  /** Gets a token ready for the next `current`, which then need not wait. Throws what `current` does. */
-  async prepare(timeoutMs: number): Promise<void> {
+  /**
+   * Gets a token ready for the next `current`, which then need not wait: one asked for after `sinceMs` (monotonic), since
+   * an older one, though good, may end before the session that is to be renewed with it. Throws what `current` does.
+   */
+  async prepare(timeoutMs: number, sinceMs: number): Promise<void> {
+    if (this.#keptSinceMs < sinceMs) this.#kept = null
     this.#ready = await this.current(timeoutMs)
   }
 
@@ -86,6 +91,7 @@ export class BearerToken {
     const token = checked(given)
     if (token.lifetimeMs !== undefined) {
       this.#kept = token
+      this.#keptSinceMs = askedMs
       this.#keptUntilMs = askedMs + token.lifetimeMs * keptShare
     }
     return token

@@ -1,12 +1,13 @@
 /** TLS and SASL on Apache Kafka: who is let in, and how those who are not learn why. */
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import { createSign, randomUUID } from 'node:crypto'
 import { connect, createServer, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import type { SecureKafkaFacts } from '../../test/live/kafka-cluster.ts'
 import { OttlaError } from '../contract/errors.ts'
+import { Api } from '../wire/protocol.ts'
 import { KafkaClient } from './client.ts'
 import { parseAddress, type SaslOptions, type TlsOptions } from './options.ts'
 
@@ -28,6 +29,26 @@ describe('security on Apache Kafka', { skip }, () => {
     ...(password === undefined ? {} : { password }),
   })
 
+  /** A signed token for `alice`, good for `lifetimeMs`; `claims` says what is otherwise. */
+  const token = (lifetimeMs: number, claims: object = {}): string => {
+    const { signingKey, keyId, issuer, audience } = facts.oauth
+    const nowMs = Date.now()
+    const seconds = (ms: number): number => Math.floor(ms / 1_000)
+    const times = { iat: seconds(nowMs - 60_000), exp: seconds(nowMs + lifetimeMs) }
+    const body = [
+      { alg: 'RS256', typ: 'JWT', kid: keyId },
+      { sub: 'alice', iss: issuer, aud: audience, ...times, ...claims },
+    ]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+      .join('.')
+    return `${body}.${createSign('RSA-SHA256').update(body).sign(signingKey, 'base64url')}`
+  }
+  const oauth = (lifetimeMs: number, claims?: object): Way => ({
+    bootstrapServers: facts.oauth.bootstrapServers,
+    tls,
+    sasl: { mechanism: 'oauthbearer', token: () => ({ value: token(lifetimeMs, claims), lifetimeMs }) },
+  })
+
   const client = (way: Way): KafkaClient =>
     new KafkaClient({ bootstrapServers: facts.bootstrapServers, requestTimeoutMs: 10_000, ...way })
 
@@ -35,6 +56,7 @@ describe('security on Apache Kafka', { skip }, () => {
     'SCRAM-SHA-512': () => ({ tls, sasl: scram('scram-sha-512') }),
     'SCRAM-SHA-256': () => ({ tls, sasl: scram('scram-sha-256') }),
     PLAIN: () => ({ tls, sasl: { mechanism: 'plain', ...facts.plain } }),
+    OAUTHBEARER: () => oauth(600_000),
     'a client certificate': () => ({
       bootstrapServers: facts.mtls.bootstrapServers,
       tls: { ...tls, cert: facts.mtls.certFile, key: facts.mtls.keyFile },
@@ -66,6 +88,16 @@ describe('security on Apache Kafka', { skip }, () => {
       () => ({ tls, sasl: { mechanism: 'plain', username: facts.plain.username, password: 'canary' } }),
       'OTTLA_KAFKA_AUTHENTICATION',
       /PLAIN as admin was refused by [\w.]+:\d+: .*Invalid username or password/,
+    ],
+    'D25: a token for somebody else': [
+      () => oauth(600_000, { aud: 'canary' }),
+      'OTTLA_KAFKA_AUTHENTICATION',
+      /OAUTHBEARER was refused by [\w.]+:\d+: the token was rejected: invalid_token/,
+    ],
+    'D25: an expired token': [
+      () => oauth(600_000, { exp: Math.floor(Date.now() / 1_000) - 300 }),
+      'OTTLA_KAFKA_AUTHENTICATION',
+      /OAUTHBEARER was refused by [\w.]+:\d+: the token was rejected: invalid_token/,
     ],
     'a CA that did not sign the broker': [
       () => ({ tls: true, sasl: scram('scram-sha-512', 'canary') }),
@@ -106,6 +138,33 @@ describe('security on Apache Kafka', { skip }, () => {
       assert.ok(counter.connections <= 3, `${counter.connections} connections`)
     })
   }
+
+  test('a token that ends is renewed in time on the same connection, and no request fails', async () => {
+    const target = parseAddress(facts.oauth.bootstrapServers)
+    assert.ok(target !== undefined)
+    await using counter = await countingProxy(target)
+    let given = 0
+    await using kafka = client({
+      bootstrapServers: `${target.host}:${counter.port}`,
+      tls,
+      sasl: {
+        mechanism: 'oauthbearer',
+        token: () => {
+          given += 1
+          return { value: token(5_000), lifetimeMs: 5_000 }
+        },
+      },
+    })
+    await kafka.cluster.request('any', Api.ListGroups, {})
+    const { connections } = counter
+    const endMs = performance.now() + 12_000
+    while (performance.now() < endMs) {
+      await kafka.cluster.request('any', Api.ListGroups, {})
+      await sleep(50)
+    }
+    assert.ok(given >= 3, `${given} tokens`)
+    assert.equal(counter.connections, connections, 'no connection was lost')
+  })
 
   test('a client that does not log in where it must is told so', async () => {
     await using kafka = new KafkaClient({ bootstrapServers: facts.bootstrapServers, tls, requestTimeoutMs: 500 })

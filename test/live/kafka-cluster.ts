@@ -2,13 +2,13 @@
  * Apache Kafka for tests: real brokers in KRaft mode, started from jars, no Docker.
  *
  * `startKafkaCluster` starts one or three brokers without encryption, `startSecureKafka` one broker that speaks
- * SASL_SSL (SCRAM, PLAIN) and mutual TLS. Each node can be killed, stopped and restarted over the same data. The nodes
+ * SASL_SSL (SCRAM, PLAIN, OAUTHBEARER) and mutual TLS. Each node can be killed, stopped and restarted over the same data. The nodes
  * are also written into a control file, so that tests in other processes can do the same: `controlledCluster(file)`.
  *
  * Ports are chosen before the start and kept over restarts. A node counts as ready when it answers a request.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -69,6 +69,15 @@ export interface SecureKafkaFacts {
     readonly certFile: string
     readonly keyFile: string
   }
+  /** The listener for OAUTHBEARER, and what its tokens are made with (RS256). Subject `alice` may do everything. */
+  readonly oauth: {
+    readonly bootstrapServers: string
+    /** PEM, PKCS#8. */
+    readonly signingKey: string
+    readonly keyId: string
+    readonly issuer: string
+    readonly audience: string
+  }
 }
 
 export interface SecureKafka extends KafkaCluster {
@@ -110,16 +119,21 @@ export async function startKafkaCluster(options: KafkaClusterOptions = {}): Prom
   )
 }
 
-/** Starts one broker with SASL_SSL (SCRAM-SHA-256, SCRAM-SHA-512, PLAIN) and mutual TLS listeners. */
+/** Starts one broker with SASL_SSL (SCRAM-SHA-256, SCRAM-SHA-512, PLAIN, OAUTHBEARER) and mutual TLS listeners. */
 export async function startSecureKafka(): Promise<SecureKafka> {
-  const [saslPort = 0, mtlsPort = 0, controllerPort = 0] = await freePorts(3)
+  const [saslPort = 0, mtlsPort = 0, oauthPort = 0, controllerPort = 0] = await freePorts(4)
   const scram = { username: 'alice', password: 'alice-secret' }
   const plain = { username: 'admin', password: 'admin-secret' }
   const certificateFolder = mkdtempSync(path.join(tmpdir(), 'ottla-certificates-'))
+  const oauth = { keyId: 'test-key', issuer: 'https://issuer.test', audience: 'ottla' }
+  const signing = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const jwksFile = path.join(certificateFolder, 'jwks.json')
+  const jwk = { ...signing.publicKey.export({ format: 'jwk' }), kid: oauth.keyId, use: 'sig', alg: 'RS256' }
   let certificates: TestCertificates
   let cluster: KafkaCluster
   try {
     certificates = await makeCertificates(certificateFolder)
+    writeFileSync(jwksFile, JSON.stringify({ keys: [jwk] }))
     const jaas = 'org.apache.kafka.common.security'
     cluster = await startNodes(
       [
@@ -131,9 +145,9 @@ export async function startSecureKafka(): Promise<SecureKafka> {
             ...commonProperties(1),
             'node.id': '1',
             'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-            listeners: `SASLSSL://127.0.0.1:${saslPort},MTLS://127.0.0.1:${mtlsPort},CONTROLLER://127.0.0.1:${controllerPort}`,
-            'advertised.listeners': `SASLSSL://127.0.0.1:${saslPort},MTLS://127.0.0.1:${mtlsPort}`,
-            'listener.security.protocol.map': 'SASLSSL:SASL_SSL,MTLS:SSL,CONTROLLER:SSL',
+            listeners: `SASLSSL://127.0.0.1:${saslPort},MTLS://127.0.0.1:${mtlsPort},OAUTH://127.0.0.1:${oauthPort},CONTROLLER://127.0.0.1:${controllerPort}`,
+            'advertised.listeners': `SASLSSL://127.0.0.1:${saslPort},MTLS://127.0.0.1:${mtlsPort},OAUTH://127.0.0.1:${oauthPort}`,
+            'listener.security.protocol.map': 'SASLSSL:SASL_SSL,MTLS:SSL,OAUTH:SASL_SSL,CONTROLLER:SSL',
             'inter.broker.listener.name': 'MTLS',
             'ssl.keystore.type': 'PEM',
             'ssl.keystore.location': certificates.broker.keyStoreFile,
@@ -147,10 +161,18 @@ export async function startSecureKafka(): Promise<SecureKafka> {
             'listener.name.saslssl.scram-sha-512.sasl.jaas.config': `${jaas}.scram.ScramLoginModule required;`,
             'listener.name.saslssl.scram-sha-256.sasl.jaas.config': `${jaas}.scram.ScramLoginModule required;`,
             'listener.name.saslssl.plain.sasl.jaas.config': `${jaas}.plain.PlainLoginModule required user_${plain.username}="${plain.password}";`,
+            'listener.name.oauth.sasl.enabled.mechanisms': 'OAUTHBEARER',
+            'listener.name.oauth.oauthbearer.sasl.jaas.config': `${jaas}.oauthbearer.OAuthBearerLoginModule required;`,
+            'listener.name.oauth.oauthbearer.sasl.server.callback.handler.class': `${jaas}.oauthbearer.OAuthBearerValidatorCallbackHandler`,
+            'listener.name.oauth.sasl.oauthbearer.jwks.endpoint.url': `file://${jwksFile}`,
+            'listener.name.oauth.sasl.oauthbearer.expected.audience': oauth.audience,
+            'listener.name.oauth.sasl.oauthbearer.expected.issuer': oauth.issuer,
             'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
             'super.users': `User:broker;User:${plain.username};User:${scram.username};User:svc-orders`,
             'allow.everyone.if.no.acl.found': 'false',
           },
+          // Without it the broker does not start: addresses of keys are refused unless they are named here.
+          java: [`-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://${jwksFile}`],
         },
       ],
       ['SCRAM-SHA-256', 'SCRAM-SHA-512'].flatMap((mechanism) => [
@@ -173,6 +195,11 @@ export async function startSecureKafka(): Promise<SecureKafka> {
         bootstrapServers: `127.0.0.1:${mtlsPort}`,
         certFile: certificates.client.certFile,
         keyFile: certificates.client.keyFile,
+      },
+      oauth: {
+        bootstrapServers: `127.0.0.1:${oauthPort}`,
+        signingKey: signing.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+        ...oauth,
       },
     },
     get nodes() {
@@ -233,6 +260,8 @@ interface NodePlan {
   readonly port: number
   readonly tls: boolean
   readonly properties: Readonly<Record<string, string>>
+  /** Further options of the JVM. */
+  readonly java?: readonly string[]
 }
 
 async function startNodes(plans: readonly NodePlan[], formatArgs: readonly string[] = []): Promise<KafkaCluster> {
@@ -295,7 +324,12 @@ async function prepareNode(
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
   )
-  const java = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
+  const java = [
+    '-XX:+UseSerialGC',
+    '-XX:TieredStopAtLevel=1',
+    '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
+    ...(plan.java ?? []),
+  ]
   await runOk(context.jars.java, [
     '-Xmx128m',
     ...java,

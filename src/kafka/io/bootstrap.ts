@@ -96,6 +96,12 @@ async function askVersions(connection: Connection, timeoutMs: number): Promise<M
   }
 }
 
+/** Between one login and the end of what it is good for, monotonic. */
+interface Session {
+  readonly beganMs: number
+  readonly endsAtMs: number
+}
+
 async function logIn(
   connection: Connection,
   versions: ReadonlyMap<number, VersionRange>,
@@ -117,25 +123,25 @@ async function logIn(
 
   const again = (lifetimeMs: number): void => {
     if (lifetimeMs <= 0 || !connection.isOpen) return
-    const endsAtMs = performance.now() + lifetimeMs
+    const beganMs = performance.now()
     // Early enough that a slow exchange still ends in time.
-    later(Math.min(lifetimeMs * 0.85, 0x7fff_ffff), endsAtMs)
+    later(Math.min(lifetimeMs * 0.85, 0x7fff_ffff), { beganMs, endsAtMs: beganMs + lifetimeMs })
   }
-  const later = (delayMs: number, endsAtMs: number): void => {
+  const later = (delayMs: number, session: Session): void => {
     timer = setTimeout(() => {
-      renew(endsAtMs).catch((error: OttlaError) => connection.close(error))
+      renew(session).catch((error: OttlaError) => connection.close(error))
     }, delayMs)
     timer.unref()
   }
-  const renew = async (endsAtMs: number): Promise<void> => {
+  const renew = async (session: Session): Promise<void> => {
     try {
       // Having a token can take a while; no request waits meanwhile. The exchange itself then finds it ready.
-      if (sasl.token !== null) await sasl.token.prepare(options.connectTimeoutMs)
+      if (sasl.token !== null) await sasl.token.prepare(options.connectTimeoutMs, session.beganMs)
     } catch (error) {
       // Who gives tokens may be away for a moment, and the session lasts a little longer.
-      const leftMs = endsAtMs - performance.now()
+      const leftMs = session.endsAtMs - performance.now()
       if (!(error instanceof OttlaError) || !error.retriable || leftMs < 200) throw error
-      if (connection.isOpen) later(Math.min(1_000, leftMs / 4), endsAtMs)
+      if (connection.isOpen) later(Math.min(1_000, leftMs / 4), session)
       return
     }
     if (!connection.isOpen) return

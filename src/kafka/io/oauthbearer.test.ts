@@ -185,9 +185,20 @@ describe('OAUTHBEARER', () => {
   test('a token got ready for a renewal is used for it, once, also when its life is not told', async () => {
     let asked = 0
     const source = new BearerToken(() => ({ value: `t${++asked}` }))
-    await source.prepare(1_000)
+    await source.prepare(1_000, 0)
     assert.equal((await source.current(1_000)).value, 't1')
     assert.equal((await source.current(1_000)).value, 't2')
+  })
+
+  test('a session is renewed with a younger token, also when the old one is still good', async () => {
+    let asked = 0
+    const source = new BearerToken(() => ({ value: `t${++asked}`, lifetimeMs: 60_000 }))
+    await source.current(1_000)
+    const beganMs = performance.now()
+    await source.prepare(1_000, beganMs)
+    await source.prepare(1_000, beganMs)
+    assert.equal((await source.current(1_000)).value, 't2')
+    assert.equal(asked, 2)
   })
 
   test('without TLS, without a function, or with a password it is refused before anything is sent', () => {
