@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command `ottla`: runs the embedded broker, reads and writes topics of any Kafka, looks after the store.
+ * The command `ottla`: runs the embedded broker, reads and writes topics of any Kafka, looks after dead
+ * letters and the store.
  *
  * Results go to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 69 broker
  * or database unreachable, 130 interrupted.
@@ -10,8 +11,10 @@ import { Command } from 'commander'
 import { addBrokerCommand } from './broker.ts'
 import { addConnectionOptions } from './connection.ts'
 import { addConsumeCommand } from './consume.ts'
+import { addDlqCommand } from './dlq.ts'
 import { exitDone, report } from './failure.ts'
 import { endWithReader } from './output.ts'
+import { addPauseCommands } from './pause.ts'
 import { addProduceCommand } from './produce.ts'
 import { addStoreCommand } from './store-command.ts'
 import { addTopicsCommand } from './topics.ts'
@@ -31,6 +34,8 @@ addBrokerCommand(program)
 addProduceCommand(program)
 addConsumeCommand(program)
 addTopicsCommand(program)
+addDlqCommand(program)
+addPauseCommands(program)
 addStoreCommand(program)
 
 let exitCode: number = exitDone

@@ -188,8 +188,12 @@ export class DeadLetterDesk implements AsyncDisposable {
     await this.#control.write({ kind: 'pause', ...what, by: this.#options.by, atMs: this.#options.clock.wallMs() })
   }
 
-  /** Lets partitions go on that `pause` or the brake stopped. */
+  /** Lets partitions go on that the brake or any `pause` within these stopped. */
   async resume(what: Pick<PauseRecord, 'topic' | 'partition'>): Promise<void> {
+    for (const pause of this.#control.pauses) {
+      const within = what.topic === null || (pause.topic === what.topic && what.partition === null)
+      if (within) await this.#control.remove(controlKey(pause))
+    }
     await this.#control.remove(controlKey({ kind: 'pause', ...what, by: '', reason: '', atMs: 0 }))
   }
 

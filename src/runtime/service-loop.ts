@@ -116,7 +116,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       })
     control?.listen({
       changed: () => this.#controlChanged(),
-      resumed: (topic, partition) => void this.resume(topic ?? undefined, partition ?? undefined),
+      resumed: (topic, partition) => this.#controlResumed(topic, partition),
     })
     // Its calls are made by dispatch, permit by permit; what belongs to `call` is not used.
     this.breaker = new Breaker(
@@ -359,6 +359,15 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (partition.lanes.waits(work)) partition.lanes.wake(work)
     this.#updateFlow(partition)
     this.#pump()
+  }
+
+  /** Somebody lets partitions go on; those that another pause concerns stand still. */
+  #controlResumed(topic: string | null, partition: number | null): void {
+    for (const { held } of [...this.#partitions.values()]) {
+      if (topic !== null && held.topic !== topic) continue
+      if (partition !== null && held.partition !== partition) continue
+      if (!this.#control!.paused(held.topic, held.partition)) this.resume(held.topic, held.partition)
+    }
   }
 
   /** The control topic says something new. */
