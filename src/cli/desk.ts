@@ -25,19 +25,27 @@ export async function withDesk<R>(
 ): Promise<R> {
   const { namespace } = command.opts<DeskFlags>()
   const names = serviceNames(service, namespace)
-  await using transport = kafka(connectionOptions(command))
-  for (const { topic, exists } of await transport.describe([names.control, names.deadLetters])) {
-    if (!exists) throw new NotFoundError(`there is no topic '${topic}': no service '${service}' has run here`)
+  const transport = kafka(connectionOptions(command))
+  try {
+    for (const { topic, exists } of await transport.describe([names.control, names.deadLetters])) {
+      if (!exists) throw new NotFoundError(`there is no topic '${topic}': no service '${service}' has run here`)
+    }
+    const desk = await DeadLetterDesk.open({
+      transport,
+      service,
+      clock: systemClock,
+      log: stderrLog,
+      by: userInfo().username,
+      ...(namespace === undefined ? {} : { namespace }),
+    })
+    try {
+      return await work(desk)
+    } finally {
+      await desk[Symbol.asyncDispose]()
+    }
+  } finally {
+    await transport[Symbol.asyncDispose]()
   }
-  await using desk = await DeadLetterDesk.open({
-    transport,
-    service,
-    clock: systemClock,
-    log: stderrLog,
-    by: userInfo().username,
-    ...(namespace === undefined ? {} : { namespace }),
-  })
-  return await work(desk)
 }
 
 const stderrLog: Log = {

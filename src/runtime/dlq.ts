@@ -121,14 +121,18 @@ export class DeadLetterDesk implements AsyncDisposable {
     /** By origin: a crash may have written one twice, and a redrive that failed writes it again. The last one counts. */
     const found = new Map<string, Letter>()
     for (let partition = 0; partition < partitions; partition++) {
-      await using scan = new LetterScan(this.#options.transport, this.#options.clock, {
+      const scan = new LetterScan(this.#options.transport, this.#options.clock, {
         topic: this.#deadLetters,
         partition,
         from: 0,
         wanted: () => true,
       })
-      for (let letter = await scan.next(); letter !== null; letter = await scan.next()) {
-        found.set(originKey(letter), letter)
+      try {
+        for (let letter = await scan.next(); letter !== null; letter = await scan.next()) {
+          found.set(originKey(letter), letter)
+        }
+      } finally {
+        await scan[Symbol.asyncDispose]()
       }
     }
     return [...found.values()]

@@ -316,13 +316,17 @@ export class Redriver {
   async #read({ partition, position }: LetterPlace): Promise<Letter | null> {
     const { plan, transport } = this.#parts
     const wanted = (letter: Letter): boolean => letter.position === position
-    await using scan = new LetterScan(transport, this.#clock, {
+    const scan = new LetterScan(transport, this.#clock, {
       topic: plan.deadLetterTopic,
       partition,
       from: position,
       wanted,
     })
-    return await scan.next()
+    try {
+      return await scan.next()
+    } finally {
+      await scan[Symbol.asyncDispose]()
+    }
   }
 
   /** One letter of a walk is settled, or the hold has changed: on record before the next one begins. */
