@@ -7,7 +7,9 @@
  * was published; closing ends.
  */
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { gzipSync } from 'node:zlib'
 import { startBroker } from '../../src/broker.ts'
 import { OttlaError } from '../../src/contract/errors.ts'
@@ -129,6 +131,15 @@ const damage: Readonly<Record<string, (body: FetchResponse) => Draft<FetchRespon
   'a batch that inflates beyond its bound': damagedFetch(() => bomb),
 }
 
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
+function memoryBytes(): number {
+  collect()
+  const { heapUsed, external, arrayBuffers } = process.memoryUsage()
+  return heapUsed + external + arrayBuffers
+}
+
 /** Waits for something, but no longer than this. */
 async function until(condition: () => boolean, limitMs = 5_000): Promise<void> {
   const endMs = performance.now() + limitMs
@@ -242,6 +253,14 @@ async function play<A extends ApiName>(
 }
 
 describe('a broker whose answers are nonsense', { concurrency: 12 }, () => {
+  let atFirst = 0
+  before(() => {
+    atFirst = memoryBytes()
+  })
+  after(() => {
+    const grown = memoryBytes() - atFirst
+    assert.ok(grown <= 64 * 1024 * 1024, `memory has grown by ${grown} bytes`)
+  })
   for (const api of [...producing, ...consuming, ...managing]) {
     for (const [name, twist] of Object.entries(everywhere)) {
       test(`${api}: ${name}`, { timeout: 30_000 }, async () => {
