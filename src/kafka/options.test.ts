@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, test } from 'node:test'
-import { inspect } from 'node:util'
+import { inspect, inspect } from 'node:util'
 import { OttlaError } from '../contract/errors.ts'
 import { KafkaClient } from './client.ts'
 import { optionsFromEnvironment } from './io/environment.ts'
@@ -148,5 +148,21 @@ describe('options from the environment', () => {
     })
     assert.ok(options !== undefined)
     assert.equal(resolveClientOptions(options).sasl?.mechanism, 'PLAIN')
+  })
+
+  test('OAUTHBEARER takes its tokens by client credentials, and says what it needs for that', () => {
+    const env = { KAFKA_BROKERS: 'a:1', KAFKA_SECURITY_PROTOCOL: 'SASL_SSL', KAFKA_SASL_MECHANISM: 'OAUTHBEARER' }
+    const options = optionsFromEnvironment({
+      ...env,
+      KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: 'https://idp.example/token',
+      KAFKA_SASL_OAUTHBEARER_CLIENT_ID: 'id',
+      KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: 'canary',
+    })
+    assert.ok(options !== undefined)
+    const resolved = resolveClientOptions(options)
+    assert.equal(resolved.sasl?.mechanism, 'OAUTHBEARER')
+    assert.ok(resolved.sasl?.token !== null)
+    assert.doesNotMatch(inspect(resolved, { depth: 20 }), /canary/)
+    assert.match(problems(() => optionsFromEnvironment(env)).join(), /OAUTHBEARER_TOKEN_ENDPOINT_URL.*CLIENT_SECRET/)
   })
 })
