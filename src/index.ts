@@ -1,6 +1,7 @@
 /** The door `ottla`: services, their app, and everything of `ottla/contract`. */
 export { app } from './adapters/system/app.ts'
 export { breaker } from './adapters/system/breaker.ts'
+export { type DeadLettersOptions, deadLetters } from './adapters/system/dead-letters.ts'
 export { probes } from './adapters/telemetry/probes.ts'
 export {
   type AnyEvent,
@@ -44,6 +45,7 @@ export type {
   BreakerOptions,
   BreakerRetry,
 } from './runtime/breaker.ts'
+export type { Asked, AskOptions, DeadLetterDesk, LetterGroup, OpenLetter } from './runtime/dlq.ts'
 export type { OperableApp, Operations } from './runtime/operations.ts'
 export type { Clock, Log, Store, StoreKind, Transport } from './runtime/ports.ts'
 export {

@@ -59,7 +59,7 @@ export class ControlLog implements AsyncDisposable {
   constructor(parts: ControlParts) {
     this.#parts = parts
     this.#tail = parts.transport.tail(
-      { topic: parts.topic },
+      { topic: parts.topic, partition: 0 },
       {
         batch: (_partition, records) => this.#take(records),
         fault: (error) => parts.log.warn('the control topic cannot be followed', { topic: parts.topic, error }),

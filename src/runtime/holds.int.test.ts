@@ -4,12 +4,12 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import { kafka } from '../adapters/kafka/transport.ts'
 import { systemClock } from '../adapters/system/clock.ts'
+import { deadLetters } from '../adapters/system/dead-letters.ts'
 import { startBroker } from '../broker/embedded.ts'
 import { PermanentError } from '../contract/errors.ts'
 import { topic } from '../contract/topic.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { RunningApp } from './app.ts'
-import { DeadLetterDesk } from './dlq.ts'
 import { service } from './service.ts'
 
 const Orders = topic('orders', {
@@ -62,13 +62,7 @@ test('keys held by one member are released in order by the next, and no other gr
   await until(() => count(second, 'heldInDlq') === 2, 'still held after a restart')
   state.broken = false
   await using transport = connect()
-  await using desk = await DeadLetterDesk.open({
-    transport,
-    service: 'worker',
-    clock: systemClock,
-    log: quiet,
-    by: 'me',
-  })
+  await using desk = await deadLetters({ transport, service: 'worker', log: quiet })
   const letters = await desk.letters()
   assert.equal(letters.length, 10)
   const asked = await desk.redrive(letters, { reason: 'mended', perSecond: 100 })
