@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { z } from 'zod'
 import { systemClock } from '../adapters/system/clock.ts'
+import { type CommandRecord, encodeControl, type HoldRecord } from '../contract/control.ts'
 import { PermanentError } from '../contract/errors.ts'
 import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
@@ -327,4 +328,104 @@ test('no malformed header of a corpus of 500 stops a partition, whoever reads it
   assert.equal(read, 502)
   await using open = await desk(started.log)
   assert.ok((await open.letters()).length > 400)
+})
+
+test('an owner that dies in the middle of a redrive leaves the rest to the next one, in order', async () => {
+  const log = new MemoryLog()
+  const store = new MemoryStore()
+  const state = { broken: true, handled: [] as number[], stuckAt: 3 }
+  const made = service('worker', { store: memory }).on(Orders.Placed, async ({ n }) => {
+    if (state.broken) throw new PermanentError('n')
+    if (n === state.stuckAt) await new Promise<void>(() => undefined)
+    state.handled.push(n)
+  })
+  const first = await start([made], { log, store })
+  await publish(first, 'bad', 0, 6)
+  await until(() => first.ended('heldInDlq') === 5, 'held')
+  state.broken = false
+  await using open = await desk(log)
+  const redriving = open.redrive(await open.letters(), why)
+  await until(() => state.handled.length === 3, 'half way')
+  crash(first)
+  state.stuckAt = -1
+  await using _second = await start([made], { log, store })
+  const asked = await redriving
+  assert.equal(asked.open, 0)
+  assert.deepEqual(state.handled, [0, 1, 2, 3, 4, 5])
+  assert.deepEqual(await open.letters(), [])
+})
+
+test('a command under which its owners died three times is given up, and nothing is handled for it', async () => {
+  const { made, state } = worker({ store: false, late: 'accept' })
+  await using started = await start([made])
+  await publish(started, 'bad', 0, 1)
+  await until(() => started.ended('deadLettered') === 1, 'dead')
+  state.broken = false
+  await using open = await desk(started.log)
+  const [{ letter }] = (await open.letters()) as [Awaited<ReturnType<typeof open.letters>>[number]]
+  const command: CommandRecord = {
+    kind: 'command',
+    id: 'deadly',
+    action: 'redrive',
+    letter: { partition: letter.partition, position: letter.position },
+    topic: 'orders',
+    partition: letter.facts.origin!.partition,
+    by: 'tester',
+    reason: '',
+    atMs: 1,
+    edited: null,
+    force: false,
+    accepted: 3,
+  }
+  const results = () =>
+    started.log.records('ottla.control.worker').map(({ value }) => Buffer.from(value ?? []).toString())
+  started.log.append({ topic: 'ottla.control.worker', partition: 0, ...encodeControl(command), headers: [] })
+  await until(() => results().some((text) => text.includes('"outcome":"processDied"')), 'result')
+  assert.deepEqual(state.handled, [])
+})
+
+test('held keys are bounded: the partition that would hold one more stands until there is room', async () => {
+  const log = new MemoryLog()
+  log.create('ottla.control.worker', 1, { 'cleanup.policy': 'compact' })
+  const hold = (n: number): HoldRecord => ({
+    kind: 'hold',
+    topic: 'elsewhere',
+    topicId: 'x',
+    partition: 0,
+    key: Buffer.from(`${n}`).toString('base64url'),
+    head: 0,
+    letter: { partition: 0, position: 0 },
+    done: -1,
+    skip: [],
+    redrives: 0,
+    atMs: 0,
+    error: 'E',
+  })
+  const topicName = 'ottla.control.worker'
+  for (let n = 0; n < 10_000; n++)
+    log.append({ topic: topicName, partition: 0, ...encodeControl(hold(n)), headers: [] })
+  const { made, state } = worker()
+  await using started = await start([made], { log, store: new MemoryStore() })
+  await publish(started, 'bad', 0, 2)
+  await until(() => started.app.ledger().some(({ standing }) => standing === 'holdsFull'), 'stands')
+  assert.equal(started.ended('deadLettered'), 0)
+  assert.equal(log.records('dlq.worker').length, 0)
+  log.append({ topic: topicName, partition: 0, key: encodeControl(hold(7)).key, value: null, headers: [] })
+  await until(() => started.ended('heldInDlq') === 1, 'goes on')
+  assert.deepEqual(state.handled, [])
+})
+
+test('a service does not start without its control topic, or on one that forgets', async () => {
+  const log = new MemoryLog({ embedded: false })
+  const { made } = worker({ store: false })
+  const open = () =>
+    new RunningApp(
+      { transport: memoryTransport(log), services: [made], topics: 'verify' },
+      { clock: systemClock, log: quiet, random: () => 0.01, instance: 'test' },
+    ).start()
+  log.create('orders', 2)
+  log.create('dlq.worker', 2, { 'retention.ms': '-1', 'max.message.bytes': '2000000' })
+  await assert.rejects(open, { code: 'OTTLA_RUNTIME_TOPIC', message: /ottla\.control\.worker.*does not exist/ })
+  log.create('ottla.control.worker', 2)
+  await assert.rejects(open, { message: /must have one\n.*cleanup\.policy to compact/ })
 })

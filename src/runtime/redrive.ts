@@ -179,10 +179,10 @@ export class Redriver {
       const sameTopic = origin.topicId === null || origin.topicId === topicId
       const held =
         letter.key === null || !sameTopic ? undefined : this.#holdOf({ ...partition.held, key: keyText(letter.key) })
-      const behind =
-        held !== undefined && origin.position >= held.head && origin.position > held.done ? held : undefined
-      if (command.action === 'discard') await this.#discard(command, partition, { letter, hold: behind })
-      else this.#offer(command, partition, { letter, hold: behind, probe: false })
+      // Its own letter may be settled already when an owner died half way: the walk goes on where that one was.
+      const hold = held !== undefined && origin.position >= held.head ? held : undefined
+      if (command.action === 'discard') await this.#discard(command, partition, { letter, hold })
+      else this.#offer(command, partition, { letter, hold, probe: false })
     } catch (error) {
       this.#warn('a command could not be begun; trying again', error)
       if (partition.gone) return
