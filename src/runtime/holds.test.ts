@@ -330,6 +330,20 @@ test('no malformed header of a corpus of 500 stops a partition, whoever reads it
   assert.ok((await open.letters()).length > 400)
 })
 
+test('many letters of one key discarded at once are all discarded, and the key flows', async () => {
+  const { made, state } = worker()
+  await using started = await start([made], { store: new MemoryStore() })
+  await publish(started, 'bad', 0, 8)
+  await until(() => started.ended('heldInDlq') === 7, 'held')
+  await using open = await desk(started.log)
+  assert.deepEqual((await open.discard(await open.letters(), why)).outcomes, { discarded: 8 })
+  state.broken = false
+  await until(() => started.app.parked().length === 0, 'probed')
+  await publish(started, 'bad', 8, 9)
+  await until(() => state.handled.length === 1, 'flows')
+  assert.deepEqual(state.handled, ['bad8'])
+})
+
 test('an owner that dies in the middle of a redrive leaves the rest to the next one, in order', async () => {
   const log = new MemoryLog()
   const store = new MemoryStore()

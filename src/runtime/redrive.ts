@@ -80,6 +80,8 @@ export class Redriver {
   /** By command, the partition for which it is under way. */
   readonly #jobs = new Map<string, Partition>()
   readonly #walks = new Set<Work>()
+  /** The change to a hold that is under way. */
+  #changing: Promise<void> = Promise.resolve()
 
   constructor(parts: RedriverParts) {
     this.#parts = parts
@@ -114,20 +116,24 @@ export class Redriver {
     }
     if (outcome === 'handled' || outcome === 'duplicate' || outcome === 'ignored' || outcome === 'dropped') {
       const done = letter.facts.origin!.position
-      redrive.recording = this.#record(redrive, letter, outcome, {
-        ...hold,
+      redrive.recording = this.#record(redrive, letter, outcome, (now) => ({
+        ...now,
         done,
         letter: { partition: letter.partition, position: letter.position + 1 },
-        skip: hold.skip.filter((position) => position > done),
+        skip: now.skip.filter((position) => position > done),
         redrives: 0,
-      })
+      }))
       return
     }
     redrive.over = true
     redrive.outcome = outcome
     redrive.error = error
-    const redrives = outcome === 'failed' ? hold.redrives + 1 : hold.redrives
-    redrive.recording = this.#record(redrive, letter, null, { ...hold, redrives, error: error || hold.error })
+    const more = outcome === 'failed' ? 1 : 0
+    redrive.recording = this.#record(redrive, letter, null, (now) => ({
+      ...now,
+      redrives: now.redrives + more,
+      error: error || now.error,
+    }))
   }
 
   /** The entry is at the head of its lane without a letter: finds the next one and wakes it. */
@@ -200,7 +206,7 @@ export class Redriver {
   ): Promise<void> {
     const origin = letter.facts.origin!
     if (hold !== undefined) {
-      await this.#parts.control.write({ ...hold, skip: [...hold.skip, origin.position] })
+      await this.#change(hold, (now) => ({ ...now, skip: [...now.skip, origin.position] }))
       if (partition.gone) return
     }
     await this.#conclude(partition, command, { outcome: 'discarded', error: '', origin: textOf(letter) })
@@ -330,9 +336,13 @@ export class Redriver {
   }
 
   /** One letter of a walk is settled, or the hold has changed: on record before the next one begins. */
-  async #record(redrive: Redrive, letter: Letter, outcome: ResultOutcome | null, hold: HoldRecord): Promise<void> {
+  async #record(
+    redrive: Redrive,
+    letter: Letter,
+    outcome: ResultOutcome | null,
+    update: (hold: HoldRecord) => HoldRecord,
+  ): Promise<void> {
     const { control } = this.#parts
-    control.holds.set(hold)
     try {
       const [command] = redrive.commands
       if (outcome !== null && command !== undefined) {
@@ -342,11 +352,21 @@ export class Redriver {
           last: false,
         })
       }
-      await control.write(hold)
+      await this.#change(redrive.walk!, update)
     } catch (error) {
-      // It counts here; a crash now would have the letter handled once more.
+      // A crash now would have the letter handled once more.
       this.#warn('the progress of a redrive could not be stored', error)
     }
+  }
+
+  /** Changes to holds one after the other, each of what the last one left: none overwrites another. */
+  #change(key: HeldKey, update: (hold: HoldRecord) => HoldRecord): Promise<void> {
+    const turn = this.#changing.then(async () => {
+      const hold = this.#holdOf(key)
+      if (hold !== undefined) await this.#parts.control.write(update(hold))
+    })
+    this.#changing = turn.catch(() => undefined)
+    return turn
   }
 
   async #conclude(partition: Partition, command: CommandRecord, what: Conclusion): Promise<void> {
