@@ -165,6 +165,8 @@ export class Partition {
   drained: (() => void) | null = null
   /** The strike of this ownership has been written. */
   struck = false
+  /** Progress has been made since, and the checkpoint that takes the strike back has been asked for. */
+  unstruck = false
   /** Careful mode: the position whose attempt is on record, and whether one is being written. */
   notedLow = -1
   noting = false

@@ -246,7 +246,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       }
       this.#updateFlow(partition)
       this.#leaveCareful(partition)
-      if (partition.endedSince >= checkpointCount) void this.#checkpoint(partition, false)
+      if (partition.endedSince >= checkpointCount || this.#mayUnstrike(partition)) {
+        void this.#checkpoint(partition, false)
+      }
       if (partition.lanes.running === 0) partition.drained?.()
       this.#armCheckpoint()
     }
@@ -734,6 +736,16 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #strike(partition: Partition): void {
     partition.struck = true
     if (!partition.careful) void this.#checkpoint(partition, false)
+  }
+
+  /**
+   * The first progress of an ownership takes its strike back at once and not only at the next interval: a process that
+   * is killed for other reasons, a few times within a second each, must not put the blame on a record.
+   */
+  #mayUnstrike(partition: Partition): boolean {
+    if (!partition.struck || partition.unstruck || partition.tracker.low <= partition.start.low) return false
+    partition.unstruck = true
+    return true
   }
 
   /** In careful mode the attempt is on record before the handler starts. True when it already is. */
