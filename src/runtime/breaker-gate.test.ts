@@ -246,6 +246,42 @@ test('a named breaker and the own one open together: no record is left behind ei
   await close()
 })
 
+test('a probe of the own breaker that meets a named one proves nothing, and the next probe proves it', async () => {
+  const webhook = namedBreaker(1_400)
+  let phase: 'failing' | 'calling' = 'failing'
+  const worker = service('worker').on(Orders.Placed, async () => {
+    if (phase === 'failing') throw refusedConnection()
+    await webhook.call(() => 1)
+  })
+  const { app, standing, ended, place, close } = await start([worker])
+  const own = app.breakers()[0]!
+  await place(0, 60)
+  await until(() => own.state === 'open', 'the own one is open')
+  phase = 'calling'
+  for (let n = 0; n < 4; n++) await assert.rejects(webhook.call(() => Promise.reject(refusedConnection())))
+  await until(() => standing('webhook') > 0, 'its probe meets the named one')
+  assert.equal(own.state, 'half-open')
+  assert.equal(own.counts.abandoned > 0, true)
+  await until(() => ended('handled') === 60, 'all handled')
+  assert.equal(own.state, 'closed')
+  await close()
+})
+
+test('partitions that were paused and resumed behind an open breaker still probe, although all they have waits for it', async () => {
+  const webhook = namedBreaker(100)
+  const worker = service('worker').on(Orders.Placed, async () => {
+    await webhook.call(() => 1)
+  })
+  const { app, standing, ended, place, close } = await start([worker])
+  for (let n = 0; n < 4; n++) await assert.rejects(webhook.call(() => Promise.reject(refusedConnection())))
+  await place(0, 3)
+  await until(() => standing('webhook') === 4 && app.parked().length === 3, 'all wait')
+  assert.equal(app.pause('worker'), 4)
+  assert.equal(app.resume('worker'), 4)
+  await until(() => ended('handled') === 3, 'all handled')
+  await close()
+})
+
 test('an operator may pause and resume through an open breaker, and a partition taken away leaves its gate', async () => {
   const webhook = namedBreaker(30)
   let down = true

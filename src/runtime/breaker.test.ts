@@ -87,6 +87,16 @@ test('open, it refuses without calling, with a retriable error that leads back t
   assert.equal(breaker.counts.refused, 1)
 })
 
+test('an error kept from before it closed leads nowhere, so that nobody waits for a breaker that is closed', async () => {
+  const { breaker, clock } = make()
+  await fail(breaker, 4)
+  const kept = breaker.refusal()
+  assert.equal(openBreakerOf(kept), breaker)
+  clock.pass(1_000)
+  await breaker.call(() => 1)
+  assert.equal(openBreakerOf(kept), null)
+})
+
 test('of a crowd that comes when its time is over one probes, and its success lets everybody through', async () => {
   const { breaker, clock } = make()
   const changes: string[] = []
