@@ -57,8 +57,6 @@ export interface KillReport {
 const folder = import.meta.dirname
 const root = path.resolve(folder, '../../..')
 const ordersPerSecond = 50
-/** Of each topic of `shop.ts`. */
-const partitions = 6
 const keys = 200
 const startTimeoutMs = 60_000
 const stepTimeoutMs = 90_000
