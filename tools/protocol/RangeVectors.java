@@ -1,5 +1,5 @@
 // Makes test/fixtures/kafka/range-assignor.json: random groups and what Kafka's own RangeAssignor gives each member.
-// Run: java -cp "/opt/kafka-build/libs/*" tools/protocol/RangeVectors.java > test/fixtures/kafka/range-assignor.json
+// Run: java -cp ".cache/kafka-4.3.1/libs/*" tools/protocol/RangeVectors.java > test/fixtures/kafka/range-assignor.json
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
