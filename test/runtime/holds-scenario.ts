@@ -1,22 +1,18 @@
-/** Held keys and redrives over the real protocol: an embedded broker, two members of one service, another group. */
+/**
+ * Held keys and redrives over the real protocol, on any Kafka: two members of one service after each other, another
+ * group beside it. Names are of this run alone, so that a shared cluster can be used.
+ */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
 import { z } from 'zod'
-import { kafka } from '../adapters/kafka/transport.ts'
-import { systemClock } from '../adapters/system/clock.ts'
-import { deadLetters } from '../adapters/system/dead-letters.ts'
-import { startBroker } from '../broker/embedded.ts'
-import { PermanentError } from '../contract/errors.ts'
-import { topic } from '../contract/topic.ts'
-import { MemoryStore, memory } from '../testing/memory-store.ts'
-import { RunningApp } from './app.ts'
-import { service } from './service.ts'
+import { kafka } from '../../src/adapters/kafka/transport.ts'
+import { systemClock } from '../../src/adapters/system/clock.ts'
+import { deadLetters } from '../../src/adapters/system/dead-letters.ts'
+import { PermanentError } from '../../src/contract/errors.ts'
+import { topic } from '../../src/contract/topic.ts'
+import { RunningApp } from '../../src/runtime/app.ts'
+import { service } from '../../src/runtime/service.ts'
+import { MemoryStore, memory } from '../../src/testing/memory-store.ts'
 
-const Orders = topic('orders', {
-  key: 'id',
-  partitions: 4,
-  events: { Placed: z.object({ id: z.string(), n: z.int() }) },
-})
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
 async function until(condition: () => boolean, what: string, maxMs = 15_000): Promise<void> {
@@ -27,19 +23,25 @@ async function until(condition: () => boolean, what: string, maxMs = 15_000): Pr
   }
 }
 
-test('keys held by one member are released in order by the next, and no other group sees a redrive', async () => {
-  await using broker = await startBroker({ nodes: 2 })
+/** Keys held by one member are released in order by the next, and no other group sees a redrive. */
+export async function heldKeysAreRedriven(bootstrapServers: string): Promise<void> {
+  const run = Date.now().toString(36)
+  const Orders = topic(`held-orders-${run}`, {
+    key: 'id',
+    partitions: 4,
+    events: { Placed: z.object({ id: z.string(), n: z.int() }) },
+  })
   const state = { broken: true, handled: [] as string[], other: [] as string[] }
-  const worker = service('worker', { store: memory }).on(Orders.Placed, async ({ id, n }) => {
+  const worker = service(`worker-${run}`, { store: memory }).on(Orders.Placed, async ({ id, n }) => {
     await Promise.resolve()
     if (state.broken && id.startsWith('bad')) throw new PermanentError('no such customer')
     state.handled.push(`${id}-${n}`)
   })
-  const other = service('other').on(Orders.Placed, ({ id, n }) => void state.other.push(`${id}-${n}`))
+  const other = service(`other-${run}`).on(Orders.Placed, ({ id, n }) => void state.other.push(`${id}-${n}`))
   const store = new MemoryStore()
   const connect = () => {
-    const consumer = { heartbeatIntervalMs: 50, sessionTimeoutMs: 5_000, fetchMaxWaitMs: 50 }
-    return kafka({ bootstrapServers: broker.bootstrapServers, embedded: true, consumer })
+    const consumer = { heartbeatIntervalMs: 50, sessionTimeoutMs: 6_000, fetchMaxWaitMs: 50 }
+    return kafka({ bootstrapServers, embedded: true, consumer })
   }
   const open = (services: readonly (typeof worker | typeof other)[]) =>
     new RunningApp(
@@ -62,7 +64,7 @@ test('keys held by one member are released in order by the next, and no other gr
   await until(() => count(second, 'heldInDlq') === 2, 'still held after a restart')
   state.broken = false
   await using transport = connect()
-  await using desk = await deadLetters({ transport, service: 'worker', log: quiet })
+  await using desk = await deadLetters({ transport, service: `worker-${run}`, log: quiet })
   const letters = await desk.letters()
   assert.equal(letters.length, 10)
   const asked = await desk.redrive(letters, { reason: 'mended', perSecond: 100 })
@@ -77,4 +79,4 @@ test('keys held by one member are released in order by the next, and no other gr
   await second.publish(Orders.Placed({ id: 'bad-a', n: 5 }))
   await until(() => state.handled.at(-1) === 'bad-a-5' && state.other.length === 15, 'flows again')
   assert.equal(state.other.length, 15, 'the other group saw each event once')
-})
+}
