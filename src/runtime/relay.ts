@@ -23,6 +23,7 @@ import { OttlaError } from '../contract/errors.ts'
 import { showUtf8 } from '../contract/text.ts'
 import { alarm, outboxState, type Published, published, steps } from './channels.ts'
 import type { ClaimedEvent, Clock, Log, OutboxKey, RelaySession, Sent, Store, Transport, Writer } from './ports.ts'
+import { within } from './within.ts'
 
 export interface RelayOptions {
   readonly store: Store<any>
@@ -573,7 +574,7 @@ class OutboxRelay implements Relay {
     )
     const untilMs = this.#now() + drainMs
     this.#nudge()
-    await this.#settledBy(this.#loop, untilMs)
+    await within(this.#options.clock, Math.max(0, untilMs - this.#now()), this.#loop)
     while (this.#sentRows > 0 && this.#now() < untilMs) await this.#pause(untilMs - this.#now())
     const session = this.#session
     this.#session = null
@@ -594,15 +595,6 @@ class OutboxRelay implements Relay {
     } catch (error) {
       this.#options.log.debug('a session or writer of the relay did not end in order', { error })
     }
-  }
-
-  async #settledBy(promise: Promise<unknown>, untilMs: number): Promise<void> {
-    let timer: Disposable | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = this.#options.clock.after(Math.max(0, untilMs - this.#now()), resolve)
-    })
-    await Promise.race([promise, late])
-    timer?.[Symbol.dispose]()
   }
 }
 
