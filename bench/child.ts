@@ -13,6 +13,16 @@ async function armOf(name: Task['arm']): Promise<RunArm> {
       return (await import('./arms/kafkajs.ts')).runKafkajs
     case 'platformatic':
       return (await import('./arms/platformatic.ts')).runPlatformatic
+    case 'service':
+      return (await import('./arms/service.ts')).runService
+    case 'rawTwin':
+      return (await import('./arms/raw.ts')).runRawTwin
+    case 'kafkajsTwin':
+      return (await import('./arms/twins.ts')).runKafkajsTwin
+    case 'platformaticTwin':
+      return (await import('./arms/twins.ts')).runPlatformaticTwin
+    case 'nestjs':
+      return (await import('./arms/nestjs.ts')).runNestjs
     default:
       name satisfies never
       throw new Error(`no arm ${String(name)}`)

@@ -1,14 +1,15 @@
 /**
- * Lines 1, 3 and 4: our client and its peers against one node of Apache Kafka.
+ * Lines 1 to 4: our client and its peers against one node of Apache Kafka.
  *
  * Order of a round: ours, the peers, ours again; every second round the other way round. Peers are compared with the
  * first of ours, and ours with ours: that control says how restless the machine is.
  */
 import path from 'node:path'
+import { expectedOrders, orders } from './orders.ts'
 import { runNode } from './processes.ts'
 import { type Arm, type Gate, type Series, taskFor } from './scoreboard.ts'
 import { judge, noiseOf, type Spread, spread, type Verdict } from './statistics.ts'
-import type { Compression, Outcome, Task } from './task.ts'
+import type { ArmName, Compression, Outcome, Task } from './task.ts'
 import type { Topics } from './topics.ts'
 import { expectedSums, sameSums, Tally, type TallySums } from './workload.ts'
 
@@ -51,14 +52,16 @@ export interface SeriesReport {
   readonly gates: readonly (Gate & { readonly holds: boolean })[]
 }
 
-const ours: Arm = { arm: 'ottla', variant: '' }
+/** Arms that need nothing installed. */
+const own: ReadonlySet<ArmName> = new Set(['ottla', 'service', 'rawTwin'])
 
 export async function runSeries(series: Series, run: ClientRun): Promise<SeriesReport> {
   const count = Math.max(1000, Math.round((series.count * run.scale) / 500) * 500)
-  const filled = series.job === 'consume' ? await filledTopic(run, count) : null
-  const expected = series.job === 'consume' ? expectedSums(count, new Tally()) : null
+  const { ours } = series
+  const filled = await filledTopic(series, run, count)
+  const expected = expectedOf(series, count)
   const gates = await countedGates(series, run)
-  const peers = series.peers.filter(({ arm }) => run.peers.includes(arm))
+  const peers = series.peers.filter(({ arm, of }) => own.has(arm) || run.peers.includes(of ?? arm))
   const how = { run, count, filled, expected }
   const costs = new Map<Arm | 'control', Outcome[]>()
   for (const arm of [ours, 'control' as const, ...peers]) costs.set(arm, [])
@@ -68,7 +71,7 @@ export async function runSeries(series: Series, run: ClientRun): Promise<SeriesR
     for (const arm of order) {
       const outcome = await runArm(series, arm === 'control' ? ours : arm, { ...how, profileFolder: null })
       costs.get(arm)?.push(outcome)
-      const name = arm === 'control' ? 'ottla (control)' : `${arm.arm} ${arm.variant}`.trim()
+      const name = arm === 'control' ? 'control' : nameOf(arm)
       run.say(`round ${round + 1}: ${name} ${costOf(series, outcome).toFixed(3)} ${series.unit}`)
     }
   }
@@ -88,7 +91,7 @@ export async function runSeries(series: Series, run: ClientRun): Promise<SeriesR
     const floor = (hasClaims ? arm.floor : undefined) ?? null
     const goal = (hasClaims ? arm.goal : undefined) ?? null
     return {
-      arm: `${arm.arm} ${arm.variant}`.trim(),
+      arm: nameOf(arm),
       cost: spread(cost),
       messagesPerSecond: series.job === 'lone' ? null : spread(outcomes.map((o) => o.messagesPerSecond)).median,
       rssMiB: spread(outcomes.map((o) => o.rssMiB)).median,
@@ -115,19 +118,34 @@ function costOf(series: Series, outcome: Outcome): number {
   return series.job === 'lone' ? (outcome.p50Ms ?? Number.NaN) : outcome.cpuUsPerMessage
 }
 
-async function filledTopic(run: ClientRun, count: number): Promise<string> {
+function nameOf({ arm, variant }: Arm): string {
+  return `${arm} ${variant}`.trim()
+}
+
+/** For jobs that read. */
+async function filledTopic({ job }: Series, run: ClientRun, count: number): Promise<string | null> {
+  if (job !== 'consume' && job !== 'handle') return null
   const topic = await run.topics.create()
   run.say(`filling ${topic} with ${count} records`)
-  await run.topics.fill(topic, count, run.compression)
+  const { compression } = run
+  await run.topics.fill(topic, count, {
+    compression,
+    ...(job === 'handle' ? { recordOf: orders(topic, 'uniform') } : {}),
+  })
   return topic
+}
+
+function expectedOf({ job }: Series, count: number): TallySums | null {
+  if (job === 'consume') return expectedSums(count, new Tally())
+  return job === 'handle' ? expectedOrders(count) : null
 }
 
 async function countedGates(series: Series, run: ClientRun): Promise<SeriesReport['gates']> {
   if (series.gates === undefined || series.counted === undefined || run.compression !== 'none') return []
   const count = series.counted
-  const topic = series.job === 'consume' ? await filledTopic(run, count) : await run.topics.create()
+  const topic = (await filledTopic(series, run, count)) ?? (await run.topics.create())
   const where = { servers: run.servers, topic, library: run.library, count, compression: run.compression }
-  const { counters } = await runTask(taskFor(series, ours, { ...where, mode: 'count' }), null)
+  const { counters } = await runTask(taskFor(series, series.ours, { ...where, mode: 'count' }), null)
   await run.topics.remove(topic)
   if (counters === null) throw new Error('the child counted nothing')
   return series.gates(counters, count).map((gate) => ({ ...gate, holds: gate.value <= gate.most }))

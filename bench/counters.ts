@@ -4,6 +4,7 @@
  * while time is taken.
  */
 import { Socket } from 'node:net'
+import { promiseHooks } from 'node:v8'
 import type { Counters } from './task.ts'
 
 const produceKey = 0
@@ -126,7 +127,20 @@ export function countFromNowOn(): () => Counters {
   watched(Buffer, 'concat', (_self, _given, result) => (result as Buffer).length)
   watched(Buffer, 'from', (_self, [source], result) => (source instanceof Uint8Array ? (result as Buffer).length : 0))
 
+  let promises = 0
+  promiseHooks.onInit(() => {
+    promises += 1
+  })
+  let timers = 0
+  const { setTimeout: original } = globalThis
+  globalThis.setTimeout = ((...given: Parameters<typeof setTimeout>) => {
+    timers += 1
+    return original(...given)
+  }) as typeof setTimeout
+
   return () => ({
+    promises,
+    timers,
     requests: { ...requests },
     produceInTurnMax,
     receivedBytes: [...sockets.keys()].reduce((sum, socket) => sum + socket.bytesRead, 0),

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type * as Broker from '../src/broker.ts'
+import type * as Ottla from '../src/index.ts'
 import type * as Kafka from '../src/kafka.ts'
 
 export const root = path.resolve(import.meta.dirname, '..')
@@ -25,6 +26,11 @@ export function buildLibrary(): string {
 /** The door `ottla/kafka` of that folder. */
 export async function kafkaOf(library: string): Promise<typeof Kafka> {
   return import(pathToFileURL(path.join(library, 'kafka.js')).href)
+}
+
+/** The door `ottla` of that folder. */
+export async function ottlaOf(library: string): Promise<typeof Ottla> {
+  return import(pathToFileURL(path.join(library, 'index.js')).href)
 }
 
 /** The door `ottla/broker` of that folder. */

@@ -20,8 +20,8 @@ const usage = `npm run bench -- [--line N]… [--rounds 3] [--scale 1] [--compre
 
   --line         ${allLines.join(', ')}; default all
   --rounds       how often every arm runs; lines 11 and 12 run three times as often
-  --scale        share of the messages of a full run, for a quick look: 0.05; below 1 floors of lines 1, 3, 4 are not judged
-  --peers        of kafkajs,platformatic; default those installed in bench/
+  --scale        share of the messages of a full run, for a quick look: 0.05; below 1 floors of lines 1 to 5 are not judged
+  --peers        of kafkajs,platformatic,nestjs; default those installed in bench/
   --servers      a Kafka that runs already; default: one node is started
   --profile      runs our arm once more, with a CPU profile written there
   -o             json is for machines`
@@ -60,7 +60,11 @@ const say = (text: string): void => {
   process.stderr.write(`${text}\n`)
 }
 
-const packages: Readonly<Record<string, string>> = { kafkajs: 'kafkajs', platformatic: '@platformatic/kafka' }
+const packages: Readonly<Record<string, string>> = {
+  kafkajs: 'kafkajs',
+  platformatic: '@platformatic/kafka',
+  nestjs: '@nestjs/microservices',
+}
 const installed = (name: string): string | null => {
   const file = path.join(import.meta.dirname, 'node_modules', packages[name] ?? name, 'package.json')
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version : null

@@ -8,6 +8,8 @@ import type { ArmName, Compression, Counters, Job, Task } from './task.ts'
 export interface Arm {
   readonly arm: ArmName
   readonly variant: string
+  /** The client it is made with, when that is not `arm` itself. */
+  readonly of?: string
   /** How many times ours it must cost at least, and should. Left out: no claim. */
   readonly floor?: number
   readonly goal?: number
@@ -28,6 +30,7 @@ export interface Series {
   readonly count: number
   /** Share of them before the clock runs. */
   readonly warmUp: number
+  readonly ours: Arm
   readonly peers: readonly Arm[]
   readonly gates?: (counters: Counters, count: number) => readonly Gate[]
   /** Records of the run in which counters are on. */
@@ -37,6 +40,10 @@ export interface Series {
 const mebibyte = 1024 * 1024
 const fetchKey = 1
 const produceKey = 0
+const commitKey = 8
+
+const client: Arm = { arm: 'ottla', variant: '' }
+const service: Arm = { arm: 'service', variant: 'everything on' }
 
 /** Lines that need Apache Kafka. */
 export const clientLines: Readonly<Record<number, readonly Series[]>> = {
@@ -47,6 +54,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
       unit: 'µs CPU per message',
       count: 2_000_000,
       warmUp: 0.2,
+      ours: client,
       peers: [
         { arm: 'platformatic', variant: 'data', floor: 2, goal: 3 },
         { arm: 'kafkajs', variant: 'eachBatch', floor: 2.5, goal: 3.5 },
@@ -62,6 +70,35 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
       },
     },
   ],
+  2: [
+    {
+      job: 'handle',
+      title:
+        'everything on: envelope, zod, lanes (64 at once, 5,000 keys), ledger, checkpoints, metrics, guards, async handler',
+      unit: 'µs CPU per message',
+      count: 400_000,
+      warmUp: 0.2,
+      ours: service,
+      peers: [
+        { arm: 'kafkajsTwin', variant: 'eachMessage, JSON.parse', of: 'kafkajs', floor: 1 / 0.6, goal: 1 / 0.45 },
+        { arm: 'platformaticTwin', variant: 'data, JSON.parse', of: 'platformatic', goal: 1 / 0.55 },
+        { arm: 'nestjs', variant: 'kafka transport, zod', goal: 8 },
+        { arm: 'rawTwin', variant: 'JSON.parse, zod', floor: 1 / 1.35, goal: 1 / 1.25 },
+        { arm: 'service', variant: 'no guards' },
+        { arm: 'service', variant: 'synchronous handler, no guards' },
+      ],
+      counted: 50_000,
+      gates: ({ requests, promises, timers }, count) => [
+        {
+          name: 'OffsetCommit requests per 1,000 messages',
+          value: ((requests[commitKey] ?? 0) * 1000) / count,
+          most: 1.1,
+        },
+        { name: 'timers set per 1,000 messages', value: (timers * 1000) / count, most: 10 },
+        { name: 'promises per message', value: promises / count, most: 4 },
+      ],
+    },
+  ],
   3: [
     {
       job: 'single',
@@ -69,6 +106,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
       unit: 'µs CPU per message',
       count: 300_000,
       warmUp: 0.2,
+      ours: client,
       peers: [
         { arm: 'platformatic', variant: 'send', floor: 12, goal: 18 },
         { arm: 'kafkajs', variant: 'send' },
@@ -85,6 +123,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
       unit: 'ms, p50',
       count: 5_000,
       warmUp: 0.2,
+      ours: client,
       peers: [
         { arm: 'platformatic', variant: 'send', floor: 1, goal: 1 / 0.75 },
         // What ours does anyway: costs the broker more, and so the one who waits for it.
@@ -100,6 +139,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
       unit: 'µs CPU per message',
       count: 300_000,
       warmUp: 0.2,
+      ours: client,
       peers: [
         { arm: 'platformatic', variant: '5 in flight', floor: 3, goal: 4.5 },
         { arm: 'kafkajs', variant: '1 in flight', goal: 12 },
@@ -113,7 +153,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
   ],
 }
 
-export const allLines: readonly number[] = [1, 3, 4, 11, 12]
+export const allLines: readonly number[] = [1, 2, 3, 4, 11, 12]
 
 /** Line 11, milliseconds from the start of the process to the first record accepted. */
 export const bootFloorMs = 200

@@ -2,10 +2,18 @@
 import type { Meter } from './meter.ts'
 import type { TallySums } from './workload.ts'
 
-export type ArmName = 'ottla' | 'kafkajs' | 'platformatic'
+export type ArmName =
+  | 'ottla'
+  | 'kafkajs'
+  | 'platformatic'
+  | 'service'
+  | 'rawTwin'
+  | 'kafkajsTwin'
+  | 'platformaticTwin'
+  | 'nestjs'
 export type Compression = 'none' | 'zstd'
-/** `consume`: line 1. `single`, `lone`: line 3. `arrays`: line 4. */
-export type Job = 'consume' | 'single' | 'lone' | 'arrays'
+/** `consume`: line 1. `handle`: line 2. `single`, `lone`: line 3. `arrays`: line 4. */
+export type Job = 'consume' | 'handle' | 'single' | 'lone' | 'arrays'
 
 export interface Task {
   readonly job: Job
@@ -30,6 +38,9 @@ export interface Counters {
   /** Most requests of one kind that went to one broker in one turn of the event loop. */
   readonly produceInTurnMax: number
   readonly receivedBytes: number
+  readonly promises: number
+  /** Calls of `setTimeout`. */
+  readonly timers: number
   /** By every way JavaScript has to copy bytes; the checksum's own working copy apart. */
   readonly copiedBytes: number
 }

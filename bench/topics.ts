@@ -13,6 +13,25 @@ import { contentType, expectedSums, makeWorkload, sameSums, UnorderedTally } fro
 /** Unanswered while filling. */
 const window = 20
 
+/** A record by its index. */
+export type RecordOf = (index: number) => {
+  readonly key: string
+  readonly value: string
+  readonly headers: readonly { readonly key: string; readonly value: Uint8Array }[]
+}
+
+function plainRecords(): RecordOf {
+  const workload = makeWorkload()
+  return (index) => ({
+    key: workload.key(index),
+    value: workload.value(index),
+    headers: [
+      { key: 'traceparent', value: Buffer.from(workload.traceparent(index)) },
+      { key: 'content-type', value: Buffer.from(contentType) },
+    ],
+  })
+}
+
 export class Topics implements AsyncDisposable {
   readonly #library: string
   readonly #client: KafkaClient
@@ -42,12 +61,15 @@ export class Topics implements AsyncDisposable {
     await this.#client.admin().deleteTopics([topic])
   }
 
-  /** Publishes records 0 to `count` in their order, as batches of exactly 100. */
-  async fill(topic: string, count: number, compression: Compression): Promise<void> {
+  /** Publishes records 0 to `count` in their order, as batches of exactly 100. Default: those of `workload.ts`. */
+  async fill(
+    topic: string,
+    count: number,
+    { compression, recordOf = plainRecords() }: { readonly compression: Compression; readonly recordOf?: RecordOf },
+  ): Promise<void> {
     const load = (file: string) => import(pathToFileURL(path.join(this.#library, 'wire', file)).href)
     const { RecordBatchBuilder }: typeof Batches = await load('record-batch.js')
     const { Api }: typeof Protocol = await load('protocol.js')
-    const workload = makeWorkload()
     const startMs = Date.now()
     const { cluster } = this.#client
     await cluster.ensureTopics([topic])
@@ -55,11 +77,8 @@ export class Topics implements AsyncDisposable {
     const send = async (batch: number): Promise<void> => {
       const builder = new RecordBatchBuilder(64 * 1024)
       for (let i = batch * arraySize; i < (batch + 1) * arraySize; i++) {
-        const headers = [
-          { key: 'traceparent', value: Buffer.from(workload.traceparent(i)) },
-          { key: 'content-type', value: Buffer.from(contentType) },
-        ]
-        builder.append(Buffer.from(workload.key(i)), Buffer.from(workload.value(i)), headers, startMs + i)
+        const { key, value, headers } = recordOf(i)
+        builder.append(Buffer.from(key), Buffer.from(value), headers, startMs + i)
       }
       const records = builder.build({
         compression:
