@@ -20,21 +20,33 @@ test('a budget stops at its border and goes on at half, by records or by bytes',
 
 test('a bad deploy is stopped after fifty dead letters and the cause is named', () => {
   const brake = new Brake()
-  let let_through = 0
-  while (brake.allows()) {
-    brake.ended(let_through % 3 === 0 ? 'permanent' : 'attemptsExhausted')
-    let_through++
+  let letThrough = 0
+  while (brake.take(letThrough % 3 === 0 ? 'permanent' : 'attemptsExhausted')) {
+    brake.ended(true)
+    letThrough++
   }
-  assert.equal(let_through, 50)
+  assert.equal(letThrough, 50)
   assert.equal(brake.commonestCause(), 'attemptsExhausted')
   brake.release()
-  assert.ok(brake.allows())
+  assert.ok(brake.take('permanent'))
+})
+
+test('dead letters that are being written count, and those that could not be written do not', () => {
+  const brake = new Brake()
+  for (let n = 0; n < 50; n++) assert.ok(brake.take('permanent'))
+  assert.ok(!brake.take('permanent'))
+  assert.equal(brake.commonestCause(), 'permanent')
+  for (let n = 0; n < 10; n++) brake.giveBack('permanent')
+  for (let n = 0; n < 40; n++) brake.ended(true)
+  for (let n = 0; n < 10; n++) assert.ok(brake.take('attemptsExhausted'))
+  assert.ok(!brake.take('attemptsExhausted'))
 })
 
 test('dead letters below a tenth of the last five hundred never stop a partition', () => {
   const brake = new Brake()
   for (let n = 0; n < 20_000; n++) {
-    assert.ok(brake.allows(), `stopped at ${n}`)
-    brake.ended(n % 20 === 0 ? 'permanent' : null)
+    const bad = n % 20 === 0
+    if (bad) assert.ok(brake.take('permanent'), `stopped at ${n}`)
+    brake.ended(bad)
   }
 })

@@ -489,13 +489,18 @@ export class Dispatch {
     const { partition, redrive } = work
     const code = errorCode(cause, error)
     // How many are redriven is limited by whoever asks for it.
-    if (redrive === null && !partition.brake.allows()) {
+    const braking = redrive === null ? partition.brake : null
+    // One that is stored already, and only its hold is not, has its place.
+    if (braking !== null && work.letterAt === null && !braking.take(code)) {
+      // Whoever lets the partition go on has mended something: then the handler is asked once more.
+      if (cause !== 'processDied') work.givenUp = null
       this.#park(work, null)
       this.#events.braked(partition)
       return
     }
     const holds = redrive === null && this.#plan.afterDeadLetter === 'hold' && envelope.record.key !== null
     if (holds && this.#events.holdsFull(partition)) {
+      if (work.letterAt === null) braking?.giveBack(code)
       this.#park(work, null)
       return
     }
@@ -504,11 +509,12 @@ export class Dispatch {
       // The key is held before its followers may start.
       if (holds && !partition.gone) await this.#events.hold(work, work.letterAt, code)
     } catch (failure) {
+      if (work.letterAt === null) braking?.giveBack(code)
       this.#letterAway(work, failure)
       return
     }
     this.#deadLetterFailures = 0
-    if (redrive === null) partition.brake.ended(code)
+    braking?.ended(true)
     this.#settle(work, 'deadLettered', envelope)
   }
 
@@ -646,7 +652,7 @@ export class Dispatch {
     if (ending === 'dropped') partition.ledger.drop(dropReason)
     else partition.ledger.end(ending)
     if (fallback) partition.ledger.fallback()
-    if (ending !== 'deadLettered' && ending !== 'heldInDlq') partition.brake.ended(null)
+    if (ending !== 'deadLettered' && ending !== 'heldInDlq') partition.brake.ended(false)
     partition.budget.give(work.bytes)
     partition.endedSince++
     partition.dirty = true

@@ -170,8 +170,9 @@ export class DeadLetterDesk implements AsyncDisposable {
   plan(letters: readonly OpenLetter[]): readonly OpenLetter[] {
     const keys = new Set<string>()
     return letters.filter(({ letter, held }) => {
-      if (!held) return true
-      const hold = this.#holdOf(letter)!
+      const hold = held ? this.#holdOf(letter) : undefined
+      // Not held, or let go since it was listed: then its letter says so itself when it is asked for.
+      if (hold === undefined) return true
       const name = `${hold.topicId}/${hold.partition}/${hold.key}`
       return !keys.has(name) && keys.add(name)
     })
