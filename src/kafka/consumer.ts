@@ -21,7 +21,7 @@ import { type CommitResult, type CommittedOffset, GroupLoop, type OffsetValue } 
 import { listOffsets, type OffsetQuestion, offsetSpec } from './io/offsets.ts'
 import type { TopicPartitions } from './machine/consumer-protocol.ts'
 import { type HeldPartition, Ownership } from './machine/ownership.ts'
-import { rangeAssignor } from './machine/range-assignor.ts'
+import { rangeAssignor } from './machine/assignors/range.ts'
 import { OptionCheck } from './option-check.ts'
 
 export type { CommitResult, CommittedOffset, FetchedBatch, HeldPartition, OffsetValue }

@@ -1,5 +1,6 @@
-// Makes test/fixtures/kafka/range-assignor.json: random groups and what Kafka's own RangeAssignor gives each member.
-// Run: java -cp ".cache/kafka-4.3.1/libs/*" tools/protocol/RangeVectors.java > test/fixtures/kafka/range-assignor.json
+// Makes test/fixtures/kafka/range-assignor.json.gz: random groups and what Kafka's own RangeAssignor gives each member.
+// Run: java -Dorg.slf4j.simpleLogger.defaultLogLevel=off -cp ".cache/kafka-4.3.1/libs/*" tools/protocol/RangeVectors.java > test/fixtures/kafka/range-assignor.json.gz
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
@@ -8,6 +9,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
 import java.util.TreeMap;
+import java.util.zip.GZIPOutputStream;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.Assignment;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.GroupSubscription;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.Subscription;
@@ -18,10 +20,10 @@ import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 
 public class RangeVectors {
-  public static void main(String[] args) {
+  public static void main(String[] args) throws Exception {
     Random random = new Random(20261122);
     StringBuilder out = new StringBuilder("[\n");
-    int cases = 300;
+    int cases = 1000;
     for (int i = 0; i < cases; i++) {
       int topicCount = 1 + random.nextInt(5);
       TreeMap<String, Integer> counts = new TreeMap<>();
@@ -75,7 +77,9 @@ public class RangeVectors {
       out.append("{\"partitions\":{").append(partitions).append("},\"members\":[").append(members).append("],\"assigned\":{").append(assigned).append("}}");
       out.append(i + 1 < cases ? ",\n" : "\n");
     }
-    System.out.print(out.append("]\n"));
+    try (GZIPOutputStream zipped = new GZIPOutputStream(System.out)) {
+      zipped.write(out.append("]\n").toString().getBytes(StandardCharsets.UTF_8));
+    }
   }
 
   static String list(List<String> values) {

@@ -13,6 +13,7 @@ import { OttlaError } from '../../contract/errors.ts'
 import { ErrorCode, isRetriable } from '../../wire/error-codes.ts'
 import { Api } from '../../wire/protocol.ts'
 import { brokerError } from '../broker-error.ts'
+import type { Assignor, GroupMember } from '../machine/assignors/assignor.ts'
 import {
   consumerProtocolType,
   decodeAssignment,
@@ -30,7 +31,6 @@ import {
   type Moment,
 } from '../machine/group.ts'
 import type { HeldPartition } from '../machine/ownership.ts'
-import type { Assignor, GroupMember } from '../machine/range-assignor.ts'
 import type { Cluster } from './cluster.ts'
 
 export interface GroupLoopOptions {

@@ -7,7 +7,7 @@
 import { malformed } from '../../wire/malformed.ts'
 import { decodeMessage, encodeMessage } from '../../wire/protocol.ts'
 import { Reader } from '../../wire/reader.ts'
-import type { MemberAssignment } from './range-assignor.ts'
+import type { MemberAssignment } from './assignors/assignor.ts'
 
 /** The name under which consumers of any client meet. */
 export const consumerProtocolType = 'consumer'

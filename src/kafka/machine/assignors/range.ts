@@ -5,28 +5,7 @@
  * members and ours; `test/fixtures/kafka/range-assignor.json` holds vectors made by the Java class.
  */
 
-/** A member as its subscription describes it. */
-export interface GroupMember {
-  readonly memberId: string
-  /** Static members sort by this before the others. */
-  readonly instanceId?: string | null
-  readonly topics: readonly string[]
-}
-
-/** What one member gets: partitions by topic, in ascending order. */
-export type MemberAssignment = ReadonlyMap<string, readonly number[]>
-
-/** Partition counts by topic; a topic that does not exist is absent or 0. */
-export type PartitionCounts = ReadonlyMap<string, number>
-
-/** A way to share partitions out. All members of a group must speak a common one, chosen by `name`. */
-export interface Assignor {
-  readonly name: string
-  assign(members: readonly GroupMember[], partitions: PartitionCounts): ReadonlyMap<string, MemberAssignment>
-}
-
-/** Java compares UTF-16 units, as `<` does here. */
-const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+import { type Assignor, compareText, type GroupMember } from './assignor.ts'
 
 const compareMembers = (a: GroupMember, b: GroupMember): number => {
   const left = a.instanceId ?? null
@@ -39,6 +18,7 @@ const compareMembers = (a: GroupMember, b: GroupMember): number => {
 
 export const rangeAssignor: Assignor = {
   name: 'range',
+  cooperative: false,
   assign(members, partitions) {
     const result = new Map<string, Map<string, number[]>>()
     const subscribers = new Map<string, GroupMember[]>()
