@@ -5,11 +5,10 @@
  * production is Apache Kafka.
  */
 import { randomBytes } from 'node:crypto'
-import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { OttlaError } from '../contract/errors.ts'
-import type { Compression } from '../wire/compression.ts'
 import { apiVersions } from './api/18-api-versions.ts'
 import { Cluster, type ClusterOptions } from './cluster.ts'
+import { compression } from './compression.ts'
 import type { Fault, FaultRule } from './faults.ts'
 import type { GroupState } from './group.ts'
 import { type Listener, listen } from './listener.ts'
@@ -142,18 +141,6 @@ const systemClock: BrokerClock = {
 }
 
 const silentLog: BrokerLog = { debug: () => {}, warn: () => {} }
-
-/** snappy and lz4 are stored like the others; only questions about their insides lack a codec. */
-const compression: Compression = {
-  gzip: {
-    compress: (bytes) => gzipSync(bytes),
-    decompress: (bytes, maxBytes) => gunzipSync(bytes, { maxOutputLength: maxBytes }),
-  },
-  zstd: {
-    compress: (bytes) => zstdCompressSync(bytes),
-    decompress: (bytes, maxBytes) => zstdDecompressSync(bytes, { maxOutputLength: maxBytes }),
-  },
-}
 
 class Embedded implements EmbeddedBroker {
   readonly #cluster: Cluster

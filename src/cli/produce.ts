@@ -1,7 +1,7 @@
 /** `ottla produce TOPIC`: a record for every line of stdin. */
 import { createInterface } from 'node:readline'
-import type { Command } from 'commander'
-import type { ProducerRecord } from '../kafka/producer.ts'
+import { type Command, Option } from 'commander'
+import type { ProducerOptions, ProducerRecord } from '../kafka/producer.ts'
 import { existingTopic, withClient } from './open-topic.ts'
 import { addOutputOption, type OutputFormat, printJson, say, UsageError, wholeNumber } from './output.ts'
 
@@ -9,6 +9,7 @@ interface ProduceFlags {
   readonly keySeparator?: string
   readonly header: readonly { readonly key: string; readonly value: string }[]
   readonly partition?: number
+  readonly compression: NonNullable<ProducerOptions['compression']>
   readonly output: OutputFormat
 }
 
@@ -23,6 +24,11 @@ export function addProduceCommand(program: Command): void {
     .option('-K, --key-separator <text>', 'lines are key, text, value; a line without it has no key')
     .option('-H, --header <name=value>', 'a header for every record; may be repeated', collectHeader, [])
     .option('-p, --partition <number>', 'instead of the one the key chooses', wholeNumber('-p', { min: 0, max: 1e6 }))
+    .addOption(
+      new Option('-z, --compression <name>', 'how batches are compressed')
+        .choices(['none', 'gzip', 'snappy', 'lz4', 'zstd'])
+        .default('none'),
+    )
   addOutputOption(command).action((topic: string) => produce(command, topic))
 }
 
@@ -31,7 +37,7 @@ async function produce(command: Command, topic: string): Promise<void> {
   if (flags.keySeparator === '') throw new UsageError('-K needs at least one character')
   await withClient(command, async (client) => {
     await existingTopic(client, topic)
-    const producer = client.producer()
+    const producer = client.producer({ compression: flags.compression })
     const inFlight = new Set<Promise<void>>()
     let published = 0
     let failure: { readonly error: unknown } | null = null

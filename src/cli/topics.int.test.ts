@@ -95,6 +95,19 @@ test('what produce writes consume reads, with keys, headers and partitions', asy
   assert.ok(text.includes('b=good day'))
 })
 
+test('batches go compressed as -z says', async () => {
+  await lines(['topics', 'create', 'packed'])
+  for (const codec of ['snappy', 'lz4']) {
+    const produced = await ottla(['produce', 'packed', '-z', codec], `${codec}\n`.repeat(100))
+    assert.equal(produced.code, 0, produced.stderr)
+  }
+  const read = await lines(['consume', 'packed', '--from-beginning', '-e'])
+  assert.equal(read.length, 200)
+  const unknown = await ottla(['produce', 'packed', '-z', 'rar'], '')
+  assert.equal(unknown.code, 2)
+  assert.match(unknown.stderr, /gzip, snappy, lz4, zstd/)
+})
+
 test('consume stops after a count, and without complaint when its reader goes', async () => {
   await lines(['topics', 'create', 'many'])
   await lines(['produce', 'many'], 'line\n'.repeat(20_000))

@@ -64,7 +64,7 @@ export const errorTable = {
   OTTLA_KAFKA_COMPRESSION: row(
     false,
     false,
-    'A batch is compressed in a way no codec was handed in for; add it to `compression`.',
+    'No codec for this compression. snappy and lz4 need @platformatic/wasm-utils installed, and outside of a bundle.',
   ),
   OTTLA_KAFKA_CONNECTION: row(
     true,
@@ -76,10 +76,20 @@ export const errorTable = {
     false,
     'A stored batch fails its CRC: the disk or the network damaged it. The partition is stopped.',
   ),
+  OTTLA_KAFKA_GROUP_ACTIVE: row(
+    false,
+    false,
+    'Offsets change only while nobody is in the group: stop its members, or wait until their sessions have ended.',
+  ),
   OTTLA_KAFKA_LISTENER: row(
     false,
     false,
     'A callback given to the consumer threw. The partition is stopped; mend the callback, or seek to go on.',
+  ),
+  OTTLA_KAFKA_LOG_TRUNCATED: row(
+    false,
+    false,
+    'Records that were read are gone: a leader was elected that did not have them (unclean election). Decide with `seek` where to go on.',
   ),
   OTTLA_KAFKA_MESSAGE_FORMAT: row(
     false,
@@ -90,6 +100,11 @@ export const errorTable = {
     false,
     false,
     'Retention or a re-created topic removed the position. Choose a start position.',
+  ),
+  OTTLA_KAFKA_PLAN_OUTDATED: row(
+    false,
+    false,
+    'Somebody committed for this group after the plan was made; make a new plan.',
   ),
   OTTLA_KAFKA_RETRIABLE: row(
     true,
@@ -180,6 +195,11 @@ export const errorTable = {
     false,
     false,
     'The handler said that repeating is pointless; the record is dead-lettered.',
+  ),
+  OTTLA_RUNTIME_RETRY_TOPICS_AWAY: row(
+    true,
+    false,
+    'A failed record could not be written to its retry topic; the partition waits and tries again. Check that topic.',
   ),
   OTTLA_RUNTIME_STOPPING: row(false, true, 'The app is shutting down and takes no more work.'),
   OTTLA_RUNTIME_TOPIC: row(

@@ -5,6 +5,7 @@
  * requests go wrong in between. Calls of one turn of the event loop travel together; nobody needs to make arrays.
  */
 import { OttlaError } from '../contract/errors.ts'
+import type { CompressionName } from '../wire/compression.ts'
 import type { RecordHeader } from '../wire/record-batch.ts'
 import type { Cluster } from './io/cluster.ts'
 import { builtInCompression } from './io/compression.ts'
@@ -34,8 +35,8 @@ export interface ProducerOptions {
   readonly maxInFlight?: number
   /** The first pause after a passing error; doubles up to a second. Default 50. */
   readonly retryBackoffMs?: number
-  /** Default `none`. */
-  readonly compression?: 'none' | 'gzip' | 'zstd'
+  /** `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default `none`. */
+  readonly compression?: 'none' | CompressionName
   /** Declared partition counts by topic: keys are spread over so many, whatever the broker has. */
   readonly partitions?: Readonly<Record<string, number>>
   /** Your own rule where a record names no partition. Default: murmur2 of the key as Java, sticky without one. */
@@ -86,7 +87,7 @@ const optionNames = [
   'partitioner',
 ] as const satisfies readonly (keyof ProducerOptions)[]
 
-/** Throws OTTLA_CONFIG_INVALID with every problem listed. */
+/** Throws OTTLA_CONFIG_INVALID with every problem listed; OTTLA_KAFKA_COMPRESSION. */
 export function resolveProducerOptions(
   options: ProducerOptions | undefined,
   client: { readonly requestTimeoutMs: number },
@@ -103,7 +104,7 @@ export function resolveProducerOptions(
     min: 1,
     max: 86_400_000,
   })
-  const compression = check.oneOf('compression', o.compression, ['none', 'gzip', 'zstd'], 'none')
+  const compression = check.oneOf('compression', o.compression, ['none', 'gzip', 'snappy', 'lz4', 'zstd'], 'none')
   const partitions: Record<string, number> = {}
   if (o.partitions !== undefined) {
     const given = typeof o.partitions === 'object' && o.partitions !== null ? o.partitions : {}
@@ -140,6 +141,8 @@ export function resolveProducerOptions(
     partitioner: typeof o.partitioner === 'function' ? (o.partitioner as Partitioner) : null,
   }
   check.done('Kafka producer')
+  // A compressor that cannot be had is told now, and not by every batch.
+  resolved.compression?.codec.compress(Uint8Array.of(0))
   return resolved
 }
 

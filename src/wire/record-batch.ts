@@ -453,6 +453,8 @@ export class RecordBatch {
     try {
       records = codec.decompress(packed, maxBytes)
     } catch (cause) {
+      // Its codec could not be had: nothing is wrong with the batch.
+      if (cause instanceof OttlaError && cause.code === 'OTTLA_KAFKA_COMPRESSION') throw cause
       throw new OttlaError('OTTLA_WIRE_MALFORMED', `a ${this.compression} batch does not inflate`, { cause })
     }
     if (records.length > maxBytes) throw malformed(`a batch inflates beyond ${maxBytes} bytes`)

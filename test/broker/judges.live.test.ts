@@ -86,7 +86,7 @@ test('TopicCommand creates, describes, grows, changes and deletes topics', optio
   assert.deepEqual(broker.topics(), [])
 })
 
-for (const codec of ['none', 'zstd']) {
+for (const codec of ['none', 'snappy', 'lz4', 'zstd']) {
   test(
     `100,000 records of ConsoleProducer (${codec}): the broker and ConsoleConsumer have the same hash`,
     options,

@@ -64,7 +64,7 @@ test('the package holds what it needs to run and nothing else', () => {
   )
 })
 
-test('installing it brings commander and nothing else', async () => {
+test('installing it brings commander, snappy with LZ4, and nothing else', async () => {
   const tree = JSON.parse(await runOk('npm', ['ls', '--all', '--json'], { cwd: consumer })) as {
     dependencies: Record<string, { dependencies?: Record<string, { version?: string }> }>
   }
@@ -73,7 +73,7 @@ test('installing it brings commander and nothing else', async () => {
   const brought = Object.entries(tree.dependencies['ottla']?.dependencies ?? {}).filter(([, { version }]) => version)
   assert.deepEqual(
     brought.map(([name]) => name),
-    ['commander'],
+    ['@platformatic/wasm-utils', 'commander'],
   )
 })
 

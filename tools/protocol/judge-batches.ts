@@ -8,8 +8,9 @@
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { CompressionName } from '../../src/wire/compression.ts'
 import { RecordBatchBuilder, type RecordHeader } from '../../src/wire/record-batch.ts'
-import { gzip, zstd } from '../../test/wire/codecs.ts'
+import { compression as codecs } from '../../test/wire/codecs.ts'
 
 const target = new URL('../../test/fixtures/wire/batches.json', import.meta.url)
 const program = fileURLToPath(new URL('java/Batches.java', import.meta.url))
@@ -50,13 +51,15 @@ const odd: readonly Given[] = [
 const cases: readonly {
   readonly name: string
   readonly records: readonly Given[]
-  readonly codec: 'gzip' | 'zstd' | null
+  readonly codec: CompressionName | null
 }[] = [
   { name: 'one record', records: [plain(0)], codec: null },
   { name: '130 records', records: Array.from({ length: 130 }, (_, i) => plain(i)), codec: null },
   { name: 'odd records', records: odd, codec: null },
   { name: 'odd records, gzip', records: odd, codec: 'gzip' },
   { name: 'odd records, zstd', records: odd, codec: 'zstd' },
+  { name: 'odd records, snappy', records: odd, codec: 'snappy' },
+  { name: 'odd records, lz4', records: odd, codec: 'lz4' },
 ]
 
 const jars = process.argv[2]
@@ -72,7 +75,7 @@ const java = (mode: string, input: string): string[] =>
 const hexes = cases.map(({ records, codec }) => {
   const builder = new RecordBatchBuilder()
   for (const record of records) builder.append(record.key, record.value, record.headers, record.timestampMs)
-  const compression = codec === null ? null : { name: codec, codec: codec === 'gzip' ? gzip : zstd }
+  const compression = codec === null ? null : { name: codec, codec: codecs[codec] }
   const batch = builder.build({
     producerId: 4711,
     producerEpoch: 3,

@@ -25,7 +25,8 @@ public class Batches {
       return;
     }
     Compression[] kinds = {
-      Compression.NONE, Compression.gzip().build(), Compression.zstd().build(),
+      Compression.NONE, Compression.gzip().build(), Compression.zstd().build(), Compression.snappy().build(),
+      Compression.lz4().build(),
     };
     Random random = new Random(7);
     for (Compression kind : kinds) {
