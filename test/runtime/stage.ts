@@ -113,6 +113,12 @@ export class Stage implements AsyncDisposable {
     return kafka({ bootstrapServers: this.bootstrapServers, consumer })
   }
 
+  /** Topics of another process that are deleted with the others: one that is read, and those of its service. */
+  own(topic: string, service: string): void {
+    const { deadLetters: letters, control } = serviceNames(service)
+    for (const each of [topic, letters, control]) this.#topics.add(each)
+  }
+
   /** Starts an app of these services: one more member of each. */
   async open(services: readonly AnyService[], store?: Store<unknown>): Promise<RunningApp> {
     for (const service of services) {
