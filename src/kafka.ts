@@ -3,22 +3,27 @@ export type { KafkaOptions } from './adapters/kafka/transport.ts'
 export { kafka } from './adapters/kafka/transport.ts'
 export type { ErrorCode, KafkaErrorFacts } from './contract/errors.ts'
 export { OttlaError } from './contract/errors.ts'
+export type { AdminCallOptions, ItemResult, PartitionName } from './kafka/admin/calls.ts'
 export type {
-  AdminCallOptions,
-  ClusterDescription,
-  CommittedOffset,
-  GroupDescription,
-  GroupListing,
-  GroupMember,
-  ItemResult,
-  OffsetQuery,
-  OffsetResult,
-  PartitionName,
-  TopicCreation,
-  TopicCreationResult,
-  TopicDescription,
-  TopicListing,
-} from './kafka/admin.ts'
+  ConfigChange,
+  ConfigChangeResult,
+  ConfigDescription,
+  ConfigEntry,
+  ConfigResource,
+  ConfigSource,
+} from './kafka/admin/configs.ts'
+export type { GroupDescription, GroupListing, GroupMember } from './kafka/admin/groups.ts'
+export type {
+  OffsetChange,
+  OffsetChangeResult,
+  OffsetPlan,
+  OffsetTarget,
+  PlannedOffset,
+} from './kafka/admin/offset-plan.ts'
+export type { CommittedOffset, OffsetQuery, OffsetResult, PartitionResult } from './kafka/admin/offsets.ts'
+export type { RecordDeletion, RecordDeletionResult } from './kafka/admin/records.ts'
+export type { TopicCreation, TopicCreationResult, TopicDescription, TopicListing } from './kafka/admin/topics.ts'
+export type { ClusterDescription } from './kafka/admin.ts'
 export { Admin } from './kafka/admin.ts'
 export { KafkaClient } from './kafka/client.ts'
 export type {
