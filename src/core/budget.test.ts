@@ -18,6 +18,18 @@ test('a budget stops at its border and goes on at half, by records or by bytes',
   assert.equal(budget.change(), null)
 })
 
+test('a share makes a budget smaller than its limit, never larger', () => {
+  const budget = new Budget({ maxRecords: 1_000, maxBytes: 100 })
+  budget.share(40)
+  budget.take(40)
+  assert.equal(budget.change(), 'stop')
+  budget.share(80)
+  assert.equal(budget.change(), 'go')
+  budget.share(1_000)
+  budget.take(60)
+  assert.equal(budget.change(), 'stop')
+})
+
 test('a bad deploy is stopped after fifty dead letters and the cause is named', () => {
   const brake = new Brake()
   let letThrough = 0

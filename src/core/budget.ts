@@ -10,12 +10,20 @@ export interface BudgetLimits {
 
 export class Budget {
   readonly #limits: BudgetLimits
+  /** Bytes at which it stops now: the limit, or a smaller share. */
+  #maxBytes: number
   #records = 0
   #bytes = 0
   #stopped = false
 
   constructor(limits: BudgetLimits) {
     this.#limits = limits
+    this.#maxBytes = limits.maxBytes
+  }
+
+  /** From now on at most so many bytes, and never more than the limit: what others leave of a memory they share. */
+  share(maxBytes: number): void {
+    this.#maxBytes = Math.min(this.#limits.maxBytes, maxBytes)
   }
 
   take(bytes: number): void {
@@ -31,11 +39,11 @@ export class Budget {
   /** Should fetching stop or go on? Null: as it is. Ask after each change that matters. */
   change(): 'stop' | 'go' | null {
     if (!this.#stopped) {
-      if (this.#records < this.#limits.maxRecords && this.#bytes < this.#limits.maxBytes) return null
+      if (this.#records < this.#limits.maxRecords && this.#bytes < this.#maxBytes) return null
       this.#stopped = true
       return 'stop'
     }
-    if (this.#records > this.#limits.maxRecords / 2 || this.#bytes > this.#limits.maxBytes / 2) return null
+    if (this.#records > this.#limits.maxRecords / 2 || this.#bytes > this.#maxBytes / 2) return null
     this.#stopped = false
     return 'go'
   }

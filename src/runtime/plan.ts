@@ -46,6 +46,8 @@ export interface ServicePlan {
   /** Handlers that run at once. */
   readonly concurrency: number
   readonly budget: BudgetLimits
+  /** Bytes that may be open in all partitions together; each has an equal share, and its own limit. */
+  readonly budgetBytes: number
   /** The service's own breaker, over what its handlers come to. */
   readonly breaker: BreakerLimits
   /** Records that may stand still in place per partition before it pauses with an alarm. */

@@ -56,6 +56,8 @@ const turnMax = 64
 const sliceMs = 8
 const ownsRecheckMs = 100
 const watchTickMaxMs = 250
+/** However many partitions share the memory: one fetch of each must have room. */
+const budgetMinBytes = 1024 * 1024
 /** How long leaving the group may take when the app stops. */
 const leaveMs = 3_000
 /** What is left of a release for the last checkpoint. */
@@ -186,7 +188,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       // Not awaited: a store that is away must not hold up the group.
       if (partition.state === 'acquiring') void this.#acquire(partition)
     }
-    this.#turns = [...this.#partitions.values()]
+    this.#takeTurns()
   }
 
   batch(held: Held, records: BatchView): void {
@@ -616,6 +618,16 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     return null
   }
 
+  /** Partitions came or went: turns and memory are shared anew. */
+  #takeTurns(): void {
+    this.#turns = [...this.#partitions.values()]
+    const shareBytes = Math.max(budgetMinBytes, this.plan.budgetBytes / this.#turns.length)
+    for (const partition of this.#turns) {
+      partition.budget.share(shareBytes)
+      this.#updateFlow(partition)
+    }
+  }
+
   #wake(work: Work): void {
     work.timer = null
     const { partition } = work
@@ -880,7 +892,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#closed.set(key, { held, totals: before === undefined ? totals : addTotals(before.totals, totals) })
     if (this.#partitions.get(key) === partition) this.#partitions.delete(key)
     this.#redriver?.consider()
-    this.#turns = [...this.#partitions.values()]
+    this.#takeTurns()
     for (const gate of this.#gates.values()) gate.forget(partition)
     this.#dispatch.abort(partition)
     partition.drained?.()

@@ -36,6 +36,7 @@ const defaults = {
   checkpointIntervalMs: 1_000,
   standingMax: 1_000,
   budget: { maxRecords: 4_096, maxBytes: 16 * 1024 * 1024 },
+  budgetBytes: 96 * 1024 * 1024,
   // Slow handlers have their deadline; keys count because one customer's trouble must not stop the others.
   breaker: {
     windowCalls: 100,
@@ -112,6 +113,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
         store: own,
         concurrency: own === null ? concurrency : Math.max(1, Math.min(concurrency, own.concurrencyMax)),
         budget: defaults.budget,
+        budgetBytes: defaults.budgetBytes,
         breaker: defaults.breaker,
         standingMax: defaults.standingMax,
         checkpointIntervalMs: defaults.checkpointIntervalMs,
