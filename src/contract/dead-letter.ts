@@ -129,8 +129,13 @@ export function isLetterHeader(key: string): boolean {
     key.startsWith('__connect.errors.') ||
     key.startsWith('kafka_dlt-') ||
     key.startsWith('retry_topic-') ||
-    ourWords.has(key)
+    isOwnWord(key)
   )
+}
+
+/** Is this header one that ottla writes on a dead letter or on a record that waits for its retry? */
+export function isOwnWord(key: string): boolean {
+  return ourWords.has(key)
 }
 
 const ourWords: ReadonlySet<string> = new Set([
@@ -139,6 +144,8 @@ const ourWords: ReadonlySet<string> = new Set([
   'ottla-failed-at',
   'ottla-error',
   'ottla-redrives',
+  'ottla-timestamp',
+  'ottla-transient',
 ])
 
 function originOf(topic: string | null, partition: number | null, position: number | null): LetterFacts['origin'] {

@@ -350,7 +350,16 @@ export function attributeBytes(text: string): Uint8Array | null {
 // ── our own headers ──
 
 /** The words that stand behind `ottla-`. */
-export type OwnHeader = 'origin' | 'attempts' | 'failed-at' | 'error' | 'redrives' | 'edited' | 'sig'
+export type OwnHeader =
+  | 'origin'
+  | 'attempts'
+  | 'failed-at'
+  | 'error'
+  | 'redrives'
+  | 'edited'
+  | 'sig'
+  | 'timestamp'
+  | 'transient'
 
 const ownWord = /^ottla-[a-z]+(?:-[a-z]+)*$/
 

@@ -51,6 +51,10 @@ export interface LedgerTotals extends OpenCounts {
   readonly retries: number
   /** Handled by the fallback: a label of handled, not an ending of its own. */
   readonly fallback: number
+  /** Of the retries, those that only `retry: 'forever'` allows. */
+  readonly retriesForever: number
+  /** Acknowledged before their handler had started: a crash loses them. A label of their endings. */
+  readonly acknowledgedEarly: number
 }
 
 const dropReasonsMax = 32
@@ -61,6 +65,8 @@ export class Ledger {
   #expired = 0
   #retries = 0
   #fallback = 0
+  #retriesForever = 0
+  #acknowledgedEarly = 0
   readonly #ended: Record<Ending, number> = noEndings()
   readonly #dropped = new Map<string, number>()
 
@@ -82,15 +88,20 @@ export class Ledger {
   }
 
   /** One was dropped, on purpose and by name. */
-  drop(reason: string): void {
-    this.#ended.dropped++
-    this.#endedTotal++
+  drop(reason: string, count = 1): void {
+    this.#ended.dropped += count
+    this.#endedTotal += count
     const name = this.#dropped.has(reason) || this.#dropped.size < dropReasonsMax ? reason : 'other'
-    this.#dropped.set(name, (this.#dropped.get(name) ?? 0) + 1)
+    this.#dropped.set(name, (this.#dropped.get(name) ?? 0) + count)
   }
 
-  retry(): void {
+  retry(endless = false): void {
     this.#retries++
+    if (endless) this.#retriesForever++
+  }
+
+  acknowledgedEarly(): void {
+    this.#acknowledgedEarly++
   }
 
   fallback(): void {
@@ -126,6 +137,8 @@ export class Ledger {
       expired: this.#expired,
       retries: this.#retries,
       fallback: this.#fallback,
+      retriesForever: this.#retriesForever,
+      acknowledgedEarly: this.#acknowledgedEarly,
     }
   }
 }
@@ -148,6 +161,8 @@ export function addTotals(a: LedgerTotals, b: LedgerTotals): LedgerTotals {
     expired: a.expired + b.expired,
     retries: a.retries + b.retries,
     fallback: a.fallback + b.fallback,
+    retriesForever: a.retriesForever + b.retriesForever,
+    acknowledgedEarly: a.acknowledgedEarly + b.acknowledgedEarly,
   }
 }
 

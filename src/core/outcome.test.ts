@@ -3,13 +3,15 @@ import { test } from 'node:test'
 import { OttlaError, PermanentError } from '../contract/errors.ts'
 import { backoffMs, handlerBackoff } from './backoff.ts'
 import { classify } from './classify.ts'
-import { decide, type FailurePolicy } from './outcome.ts'
+import { asProbe, decide, type FailurePolicy } from './outcome.ts'
 
 const policy: FailurePolicy = {
   attemptsMax: 5,
   backoff: handlerBackoff,
   transientForMs: 3_600_000,
   finally: 'deadLetter',
+  endless: false,
+  delays: 0,
 }
 const fresh = { counted: 0, transient: 0, transientSinceMs: 0 }
 const now = { nowMs: 1_000, random: 0.5 }
@@ -78,4 +80,53 @@ test('no wait exceeds the cap', () => {
   for (let failures = 1; failures < 2_000; failures *= 3) {
     assert.ok(backoffMs(handlerBackoff, failures, 0.999999) <= handlerBackoff.capMs)
   }
+})
+
+test('endless retry repeats beyond the attempts and says so', () => {
+  const outcomes = [3, 4, 400].map((counted) =>
+    decide(new Error('x'), { ...fresh, counted }, { ...policy, endless: true }, now),
+  )
+  assert.deepEqual(
+    outcomes.map((outcome) => outcome.kind === 'retry' && outcome.endless),
+    [false, true, true],
+  )
+  const last = outcomes.at(-1)!
+  assert.ok(last.kind === 'retry' && last.atMs <= now.nowMs + 30_000)
+  const permanent = decide(new PermanentError('never'), fresh, { ...policy, endless: true }, now)
+  assert.equal(permanent.kind, 'deadLetter')
+})
+
+test('with retry topics a failure moves to the next delay, a passing one without being counted', () => {
+  const moving = { ...policy, delays: 3 }
+  const moves = [0, 1, 2, 3].map((counted) => decide(new Error('x'), { ...fresh, counted }, moving, now))
+  assert.deepEqual(
+    moves.map((outcome) => outcome.kind === 'move' && [outcome.delay, outcome.counted]),
+    [
+      [0, true],
+      [1, true],
+      [2, true],
+      [2, true],
+    ],
+  )
+  assert.equal(decide(new Error('x'), { ...fresh, counted: 4 }, moving, now).kind, 'deadLetter')
+  const passing = decide(Object.assign(new Error(), { code: 'EPIPE' }), { ...fresh, counted: 2 }, moving, now)
+  assert.deepEqual(passing, { kind: 'move', delay: 0, counted: false, endless: false })
+  assert.equal(decide(new OttlaError('OTTLA_STORE_UNAVAILABLE', 'away'), fresh, moving, now).kind, 'park')
+})
+
+test('the failure of a probe is not counted unless the record itself is to blame', () => {
+  const given = { kind: 'deadLetter', cause: 'attemptsExhausted', error: new Error() } as const
+  for (const outcome of [decide(new Error(), fresh, policy, now), given]) {
+    assert.equal(asProbe(outcome, policy, now).kind, 'park')
+  }
+  const permanent = decide(new PermanentError('never'), fresh, policy, now)
+  assert.equal(asProbe(permanent, policy, now), permanent)
+  const store = decide(new OttlaError('OTTLA_STORE_UNAVAILABLE', 'away'), fresh, policy, now)
+  assert.equal(asProbe(store, policy, now), store)
+})
+
+test('a passing failure that has lasted too long stays one of an unknown kind', () => {
+  const tries = { counted: 1, transient: 40, transientSinceMs: 1 }
+  const outcome = decide(Object.assign(new Error(), { code: 'EPIPE' }), tries, policy, { nowMs: 3_600_002, random: 0 })
+  assert.ok(outcome.kind === 'retry' && outcome.aged)
 })

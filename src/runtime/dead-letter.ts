@@ -5,6 +5,7 @@
  * except those an earlier dead letter of the same record left. When headers do not fit under the topic's record limit,
  * the stack goes first, then the message, then the rest of the extras; origin and error code always stay.
  */
+import { isOwnWord } from '../contract/dead-letter.ts'
 import { type Envelope, header, identityHeaders, originText, ownHeader } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { encodeUtf8 } from '../contract/text.ts'
@@ -35,19 +36,11 @@ const maxStackBytes = 16_384
 /** Record and batch framing around keys, values and headers. */
 const framingBytes = 256
 
-const ourWords: ReadonlySet<string> = new Set([
-  'ottla-origin',
-  'ottla-attempts',
-  'ottla-failed-at',
-  'ottla-error',
-  'ottla-redrives',
-])
-
 /** The dead letter of a record. */
 export function deadLetter(facts: DeadLetterFacts): OutgoingRecord {
   const { envelope, held, error } = facts
   const { record } = envelope
-  const kept = record.headers.filter(({ key }) => !ourWords.has(key) && !key.startsWith('__dlq.errors.'))
+  const kept = record.headers.filter(({ key }) => !isOwnWord(key) && !key.startsWith('__dlq.errors.'))
   const origin = { topic: held.topic, topicId: held.topicId, partition: held.partition, position: record.position }
   const must: Header[] = [
     ...kept,

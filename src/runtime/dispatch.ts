@@ -10,7 +10,7 @@
  * fallback, run the same way in the slot that the record already has.
  */
 import type { HoldRecord, ResultOutcome } from '../contract/control.ts'
-import type { Envelope } from '../contract/envelope.ts'
+import { type Envelope, type Origin, readHeaders } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { type Decoded, decodeRecord } from '../contract/message.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
@@ -18,7 +18,16 @@ import { refused } from '../core/circuit-breaker.ts'
 import { classify } from '../core/classify.ts'
 import { standingOf } from '../core/holds.ts'
 import type { Ending } from '../core/ledger.ts'
-import { atBreaker, type DeadLetterCause, decide, handled, type Outcome, speaksOfTheService } from '../core/outcome.ts'
+import {
+  asProbe,
+  atBreaker,
+  type DeadLetterCause,
+  decide,
+  type FailurePolicy,
+  handled,
+  type Outcome,
+  speaksOfTheService,
+} from '../core/outcome.ts'
 import { type Breaker, openBreakerOf } from './breaker.ts'
 import { type Ended, ended } from './channels.ts'
 import { HandlerContext, ReceivedMessage } from './context.ts'
@@ -28,7 +37,8 @@ import type { Partition, Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
 import type { Fence, OutboxRecord, Sent } from './ports.ts'
 import { sendAll } from './publish.ts'
-import type { ServiceStats } from './stats.ts'
+import { originalView, retryRecord, returned } from './retry.ts'
+import type { AttemptOutcome, ServiceStats } from './stats.ts'
 
 /** What the service loop does for dispatch. */
 export interface DispatchEvents {
@@ -43,6 +53,13 @@ export interface DispatchEvents {
   breakerOpen(work: Work, breaker: Breaker): void
   /** The dead letter could not be stored. */
   deadLettersAway(partition: Partition, untilMs: number, error: unknown): void
+  /** The record could not be stored in a retry topic. */
+  retryTopicsAway(partition: Partition, untilMs: number, error: unknown): void
+  /** A record is on its way to a retry topic; then, that it was stored with this append time, or null: was not. */
+  appending(): void
+  appended(timestampMs: number | null): void
+  /** Resolves once a checkpoint is stored in which this record is finished; false: its partition is gone. */
+  acknowledged(work: Work): Promise<boolean>
   /** The hold of a record's key; null when it flows. */
   heldBy(work: Work): HoldRecord | null
   /** May no further key be held? Then the partition stands still. */
@@ -90,6 +107,8 @@ export class Dispatch {
   lastFailure = 'none'
   /** Failures in a row to write a dead letter. */
   #deadLetterFailures = 0
+  /** The same, to move a record to a retry topic. */
+  #moveFailures = 0
 
   constructor(
     plan: ServicePlan,
@@ -111,6 +130,10 @@ export class Dispatch {
       return
     }
     const decoded = this.#decode(work)
+    if (work.moving !== null) {
+      this.#detached(work, this.#move(work, decoded.envelope, work.moving))
+      return
+    }
     if (work.givenUp !== null) {
       this.#detached(work, this.#writeDeadLetter(work, decoded.envelope, work.givenUp))
       return
@@ -135,7 +158,7 @@ export class Dispatch {
           return
         }
         // Bytes do not become better by waiting.
-        this.#carryOut(work, { kind: 'deadLetter', cause: 'undecodable', error: decoded.error }, decoded.envelope)
+        this.#carryOut(work, this.#undecodable(decoded), decoded.envelope)
         return
       default:
         decoded satisfies never
@@ -176,8 +199,9 @@ export class Dispatch {
 
   #decode(work: Work): Decoded {
     const { batch, index, partition } = work
+    if (partition.topic === null && work.redrive === null) return this.#decodeReturned(work)
     return decodeRecord(
-      partition.topic,
+      partition.topic!,
       {
         topicId: partition.held.topicId,
         partition: partition.held.partition,
@@ -189,6 +213,48 @@ export class Dispatch {
       },
       this.#plan.handlers.get(partition.held.topic) ?? noHandlers,
     )
+  }
+
+  /** A record of a retry topic, as the record that it was. */
+  #decodeReturned(work: Work): Decoded {
+    const { batch, index, partition } = work
+    if (work.returned === null) {
+      work.returned = returned(batch, index, this.#plan.topics)
+      const { attempts, transient, transientForMs } = work.returned.facts
+      work.counted = attempts
+      work.transient = transient
+      if (transient > 0) {
+        work.transientSinceMs = this.#surroundings.clock.monotonicMs() - transientForMs - partition.retry!.delayMs
+      }
+    }
+    const { facts, topic } = work.returned
+    const { origin } = facts
+    if (origin !== null && topic !== null) {
+      const view = originalView(batch, index, { facts, origin })
+      return decodeRecord(topic, view, this.#plan.handlers.get(topic.name) ?? noHandlers)
+    }
+    const { topicId, partition: number } = partition.held
+    const view = {
+      topicId,
+      partition: number,
+      position: work.position,
+      timestampMs: batch.timestampMs(index),
+      key: batch.key(index),
+      value: batch.value(index),
+      headers: batch.headers(index),
+    }
+    const text =
+      origin === null
+        ? 'The record does not say where it comes from'
+        : `The record comes from ${origin.topic}, which ${this.#plan.name} does not read`
+    const error = new OttlaError('OTTLA_CONTRACT_CODEC', text)
+    return { kind: 'invalid', event: null, error, envelope: readHeaders(view, () => null).envelope }
+  }
+
+  #undecodable({ event, error }: Extract<Decoded, { kind: 'invalid' }>): Outcome {
+    const handler = event === null ? undefined : this.#plan.handlers.get(event.topic)?.get(event.name)
+    if (handler?.policy.finally === 'drop') return { kind: 'drop', reason: 'undecodable' }
+    return { kind: 'deadLetter', cause: 'undecodable', error }
   }
 
   #attempt(work: Work, decoded: Extract<Decoded, { kind: 'event' }>): void {
@@ -207,13 +273,26 @@ export class Dispatch {
         return
       }
     }
+    if (work.handler.early && work.early?.stored !== true && work.redrive === null) {
+      this.#detached(work, this.#acknowledge(work, envelope))
+      return
+    }
+    this.#run(work, envelope)
+  }
+
+  /** The record counts as done, on record, before its handler starts. */
+  async #acknowledge(work: Work, envelope: Envelope): Promise<void> {
+    if (!(await this.#events.acknowledged(work))) {
+      this.#free(work)
+      return
+    }
     this.#run(work, envelope)
   }
 
   /** Runs the handler or, when the record is falling back, the fallback. */
   #run(work: Work, envelope: Envelope): void {
     const message = new ReceivedMessage(envelope, {
-      topic: work.partition.held.topic,
+      topic: work.returned?.topic?.name ?? work.partition.held.topic,
       type: work.handler!.event,
       attempt: work.counted + 1,
       redrive: work.redrive !== null,
@@ -384,7 +463,7 @@ export class Dispatch {
       this.#run(work, envelope)
       return
     }
-    this.#carryOut(work, outcome, envelope)
+    this.#carryOut(work, outcome, envelope, error)
   }
 
   /** What the failure of an attempt means. */
@@ -399,15 +478,26 @@ export class Dispatch {
       work.transient = 0
       work.transientSinceMs = 0
     }
-    const { policy } = work.handler ?? this.#anyHandler(work)
+    // Acknowledged already: whatever happens to it now, it is not handled again.
+    if (work.early !== null) return { kind: 'drop', reason: 'acknowledgedBeforeHandling' }
+    const now = { nowMs: clock.monotonicMs(), random: random() }
+    const policy = this.#policyOf(work)
+    let outcome: Outcome
     try {
-      return decide(error, work, policy, { nowMs: clock.monotonicMs(), random: random() })
+      outcome = decide(error, work, policy, now)
     } catch (broken) {
       // The service's own `classify` threw: its opinion is missing, the record still needs an end.
       log.error('classify threw', { service: this.#plan.name, error: broken })
       const { classify: _, ...ours } = policy
-      return decide(error, work, ours, { nowMs: clock.monotonicMs(), random: random() })
+      outcome = decide(error, work, ours, now)
     }
+    return work.probing !== null && work.probing.breaker.state !== 'closed' ? asProbe(outcome, policy, now) : outcome
+  }
+
+  /** A redriven record is retried in its place: whoever asked waits for what becomes of it. */
+  #policyOf(work: Work): FailurePolicy {
+    const { policy } = work.handler ?? this.#anyHandler(work)
+    return work.redrive === null || policy.delays === 0 ? policy : { ...policy, delays: 0 }
   }
 
   /** The record goes where it would have gone without a fallback, except that a store that is away is waited for. */
@@ -427,12 +517,12 @@ export class Dispatch {
     }
     work.fallingBack = null
     // The breaker may have closed meanwhile; then this is a passing failure like any other.
-    this.#carryOut(work, outcome === atBreaker ? this.#judge(work, before) : outcome, envelope)
+    this.#carryOut(work, outcome === atBreaker ? this.#judge(work, before) : outcome, envelope, before)
   }
 
   /** The one place where an outcome becomes deed. */
-  #carryOut(work: Work, outcome: Outcome, envelope: Envelope): void {
-    if (work.handler !== null) this.#stats.handler(work.handler.name).attempts[outcome.kind]++
+  #carryOut(work: Work, outcome: Outcome, envelope: Envelope, error?: unknown): void {
+    if (work.handler !== null) this.#stats.handler(work.handler.name).attempts[countedAs(outcome)]++
     const { partition } = work
     if (partition.gone) {
       this.#free(work)
@@ -444,10 +534,22 @@ export class Dispatch {
         return
       case 'retry':
         work.counted++
-        work.transient = 0
-        work.transientSinceMs = 0
-        partition.ledger.retry()
+        // What fails for a passing reason for too long does not begin a new hour with each attempt.
+        if (!outcome.aged) work.transient = work.transientSinceMs = 0
+        partition.ledger.retry(outcome.endless)
         this.#park(work, outcome.atMs)
+        return
+      case 'move':
+        if (outcome.counted) {
+          work.counted++
+          work.transient = work.transientSinceMs = 0
+        } else {
+          work.transient++
+          if (work.transientSinceMs === 0) work.transientSinceMs = this.#surroundings.clock.monotonicMs()
+        }
+        partition.ledger.retry(outcome.endless)
+        work.moving = { delay: outcome.delay, error }
+        this.#detached(work, this.#move(work, envelope, work.moving))
         return
       case 'park':
         partition.ledger.retry()
@@ -466,8 +568,8 @@ export class Dispatch {
       case 'deadLetter':
         if (work.redrive !== null && work.redrive.walk !== null) {
           // Written anew it would stand behind its own followers: it stays where it is, and its key held.
-          const error = errorCode(outcome.cause, outcome.error)
-          this.#letterEnded(work, envelope, { outcome: 'failed', ending: 'heldInDlq', error })
+          const code = errorCode(outcome.cause, outcome.error)
+          this.#letterEnded(work, envelope, { outcome: 'failed', ending: 'heldInDlq', error: code })
           return
         }
         work.givenUp = outcome
@@ -518,6 +620,41 @@ export class Dispatch {
     this.#settle(work, 'deadLettered', envelope)
   }
 
+  /** Into a retry topic, acknowledged before the record counts as moved: a crash between the two repeats it. */
+  async #move(work: Work, envelope: Envelope, { delay, error }: NonNullable<Work['moving']>): Promise<void> {
+    const { clock, random, writer } = this.#surroundings
+    const record = retryRecord({
+      to: this.#plan.retryTopics[delay]!,
+      envelope,
+      origin: this.#originOf(work, envelope),
+      attempts: work.counted,
+      transient: work.transient,
+      transientForMs: work.transientSinceMs === 0 ? 0 : clock.monotonicMs() - work.transientSinceMs,
+      error: errorCode('attemptsExhausted', error),
+      failedAtMs: clock.wallMs(),
+    })
+    this.#events.appending()
+    try {
+      this.#events.appended((await writer.send(record)).timestampMs)
+    } catch (failure) {
+      this.#events.appended(null)
+      const untilMs = clock.monotonicMs() + backoffMs(handlerBackoff, ++this.#moveFailures, random())
+      this.#park(work, untilMs)
+      this.#events.retryTopicsAway(work.partition, untilMs, failure)
+      return
+    }
+    this.#moveFailures = 0
+    this.#settle(work, 'moved', envelope)
+  }
+
+  /** Where a record was first stored. */
+  #originOf(work: Work, { record }: Envelope): Origin {
+    const { topic, topicId, partition } = work.partition.held
+    const first = work.redrive?.letter?.facts.origin
+    if (first) return { ...first, topicId: first.topicId ?? topicId }
+    return work.returned?.facts.origin ?? { topic, topicId, partition, position: record.position }
+  }
+
   /** The failure of the failure path: the record stays at the head of its lane, nothing is skipped. */
   #letterAway(work: Work, failure: unknown): void {
     const { clock, random } = this.#surroundings
@@ -533,11 +670,11 @@ export class Dispatch {
     what: { readonly cause: DeadLetterCause; readonly error: unknown; readonly partition: number | null },
   ): Promise<Sent> {
     const { clock, facts, writer } = this.#surroundings
-    const origin = work.redrive?.letter?.facts.origin ?? null
+    const { topic, topicId, partition } = this.#originOf(work, envelope)
     const letter = deadLetter({
       topic: this.#plan.deadLetterTopic,
       service: this.#plan.name,
-      held: { ...work.partition.held, topicId: origin?.topicId ?? work.partition.held.topicId },
+      held: { ...work.partition.held, topic, topicId, partition },
       envelope,
       cause: what.cause,
       error: what.error,
@@ -637,21 +774,22 @@ export class Dispatch {
       this.#breaker.settle(work.permit, good, nowMs)
       work.permit = refused
     }
+    const fallback = ending === 'handled' && work.fallingBack !== null
+    if (fallback && !partition.gone) partition.ledger.fallback()
     if (work.redrive !== null) {
       this.#letterEnded(work, envelope, { outcome: outcomeOf(ending), ending, error: dropReason })
       return
     }
-    const fallback = ending === 'handled' && work.fallingBack !== null
     this.#leave(work)
     if (partition.gone) {
       this.#events.settled(partition)
       return
     }
     partition.lanes.settle(work)
-    partition.tracker.finish(work.ticket)
+    if (work.early === null) partition.tracker.finish(work.ticket)
+    else partition.settleEarly(work)
     if (ending === 'dropped') partition.ledger.drop(dropReason)
     else partition.ledger.end(ending)
-    if (fallback) partition.ledger.fallback()
     if (ending !== 'deadLettered' && ending !== 'heldInDlq') partition.brake.ended(false)
     partition.budget.give(work.bytes)
     partition.endedSince++
@@ -750,7 +888,8 @@ export class Dispatch {
 
   /** For a failure before a handler was found: the strictest policy of the topic is as good as any. */
   #anyHandler(work: Work): HandlerPlan {
-    return this.#plan.handlers.get(work.partition.held.topic)!.values().next().value!
+    const topic = work.returned?.topic?.name ?? work.partition.held.topic
+    return this.#plan.handlers.get(topic)!.values().next().value!
   }
 
   #blamed(work: Work, envelope: Envelope): Blamed {
@@ -786,16 +925,23 @@ function mayFallBack(outcome: Outcome): boolean {
   switch (outcome.kind) {
     case 'handled':
     case 'retry':
+    case 'move':
       return false
     case 'park':
       return outcome.scope === 'breaker'
     case 'deadLetter':
       return outcome.cause === 'attemptsExhausted'
     case 'drop':
-      return outcome.reason === 'attemptsExhausted'
+      return outcome.reason === 'attemptsExhausted' || outcome.reason === 'acknowledgedBeforeHandling'
     default:
       return outcome satisfies never
   }
+}
+
+/** Endless retry counts under its own name. */
+function countedAs(outcome: Outcome): AttemptOutcome {
+  const endless = (outcome.kind === 'retry' || outcome.kind === 'move') && outcome.endless
+  return endless ? 'retryForever' : outcome.kind
 }
 
 /** Bounded and free of content: a code where there is one, else the name of the error. */

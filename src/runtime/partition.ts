@@ -27,15 +27,16 @@ import type { DeadLetterCause, Outcome } from '../core/outcome.ts'
 import type { Breaker } from './breaker.ts'
 import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
-import type { HandlerPlan, ServicePlan } from './plan.ts'
+import type { HandlerPlan, RetryTopic, ServicePlan } from './plan.ts'
 import type { BatchView, Checkpoint, Clock, Fence, Gained, Held, Sent } from './ports.ts'
 import type { Redrive } from './redrive.ts'
+import { type Returned, Undue } from './retry.ts'
 
 export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' | 'gone'
 
 /** Why a running partition starts nothing. */
 export type Standing =
-  | { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }
+  | { readonly why: 'storeAway' | 'deadLettersAway' | 'retryTopicsAway'; readonly untilMs: number }
   | { readonly why: 'breaker'; readonly gate: BreakerGate }
   | { readonly why: 'brake' | 'asked' | 'holdsFull' }
 
@@ -44,6 +45,7 @@ export function passes(standing: Standing): boolean {
   switch (standing.why) {
     case 'storeAway':
     case 'deadLettersAway':
+    case 'retryTopicsAway':
     case 'breaker':
       return true
     case 'brake':
@@ -105,6 +107,12 @@ export class Work extends LaneEntry {
   redrive: Redrive | null = null
   /** Its payload is not the stored one. */
   edited = false
+  /** It came back from a retry topic: where it comes from and how often it was tried. */
+  returned: Returned | null = null
+  /** On its way to a retry topic that has not acknowledged it yet. */
+  moving: { readonly delay: number; readonly error: unknown } | null = null
+  /** Acknowledged before its handler starts: its place in the row of checkpoints, and whether that one is stored. */
+  early: { readonly turn: number; stored: boolean } | null = null
   /** Where its dead letter is stored, while its key is not held yet. */
   letterAt: Sent | null = null
 
@@ -124,6 +132,7 @@ export class Work extends LaneEntry {
     this.position = batch.position(0)
     this.edited = edited
     this.counted = this.transient = this.transientSinceMs = 0
+    this.moving = null
     this.givenUp = this.fallingBack = this.handler = this.context = this.letterAt = null
     this.stuck = false
   }
@@ -136,7 +145,12 @@ export class Work extends LaneEntry {
 
 export class Partition {
   readonly held: Held
-  readonly topic: AnyTopic
+  /** Null: a retry topic, whose records come from others. */
+  readonly topic: AnyTopic | null
+  readonly retry: RetryTopic | null
+  /** Records of a retry topic whose delay is not over. */
+  readonly undue: Undue
+  dueTimer: Disposable | null = null
   readonly lanes = new Lanes<Work>()
   readonly tracker: OffsetTracker
   readonly ledger = new Ledger()
@@ -152,6 +166,12 @@ export class Partition {
   told = false
   /** Redrives in its lanes. */
   redriving = 0
+  /** Acknowledged before handling, and not ended; of these, those whose checkpoint is stored. */
+  early = 0
+  earlyStored = 0
+  /** Checkpoints in which somebody waits: asked for, and stored. */
+  earlyTurn = 0
+  earlyTurnStored = 0
   /** Ended since the last checkpoint was sent. */
   endedSince = 0
   /** Something changed since the last checkpoint was stored. */
@@ -177,9 +197,11 @@ export class Partition {
   /** Where the log ended when it was gained. */
   readonly logEnd: number
 
-  constructor(gained: Gained, topic: AnyTopic, plan: ServicePlan) {
+  constructor(gained: Gained, from: { topic: AnyTopic | null; retry: RetryTopic | null }, plan: ServicePlan) {
     this.held = gained.held
-    this.topic = topic
+    this.topic = from.topic
+    this.retry = from.retry
+    this.undue = new Undue(from.retry?.delayMs ?? 0)
     this.start = gained.checkpoint
     this.logEnd = gained.logEnd
     this.tracker = new OffsetTracker(gained.checkpoint)
@@ -220,10 +242,10 @@ export class Partition {
   }
 
   /** Takes in a batch: each record into its lane, those an earlier owner finished straight to the books. */
-  add(batch: BatchView): void {
+  add(batch: BatchView, from = 0, to = batch.count): void {
     const { lanes, tracker, ledger, budget } = this
-    ledger.fetched(batch.count)
-    for (let index = 0; index < batch.count; index++) {
+    ledger.fetched(to - from)
+    for (let index = from; index < to; index++) {
       const position = batch.position(index)
       const ticket = tracker.open(position)
       if (tracker.skips(position)) {
@@ -240,8 +262,30 @@ export class Partition {
       }
       lanes.offer(this.#laneKey(batch.key(index)), work)
     }
-    tracker.reached(batch.nextPosition)
+    if (to === batch.count) tracker.reached(batch.nextPosition)
     this.dirty = true
+  }
+
+  /** A record counts as done although its handler has not started. It stays open in the books until it ends. */
+  acknowledgeEarly(work: Work): void {
+    if (work.early !== null) return
+    this.tracker.finish(work.ticket)
+    this.early++
+    work.early = { turn: ++this.earlyTurn, stored: false }
+    this.dirty = true
+  }
+
+  /** Its checkpoint is stored: whatever happens now, nobody handles it again. */
+  earlyIsStored(work: Work): void {
+    if (work.early!.stored) return
+    work.early!.stored = true
+    this.earlyStored++
+    this.ledger.acknowledgedEarly()
+  }
+
+  settleEarly(work: Work): void {
+    this.early--
+    if (work.early!.stored) this.earlyStored--
   }
 
   /** Puts a redrive into the lane of its key. It is in the books as one record until it leaves. */
@@ -263,7 +307,9 @@ export class Partition {
     for (const work of this.lanes.waitingEntries()) work.timer?.[Symbol.dispose]()
     for (const timer of this.#timers) timer[Symbol.dispose]()
     this.#timers.clear()
-    this.ledger.endMany(ending, this.lanes.clear())
+    // Nobody handles these again.
+    if (this.earlyStored > 0) this.ledger.drop('acknowledgedBeforeHandling', this.earlyStored)
+    this.ledger.endMany(ending, this.lanes.clear() - this.earlyStored)
     return this.ledger.totals(this.lanes.counts())
   }
 
@@ -284,7 +330,7 @@ export class Partition {
 
   /** Compares the books. Null: they balance. */
   imbalance(): string | null {
-    return this.ledger.check(this.lanes.open, this.tracker.openCount + this.redriving)
+    return this.ledger.check(this.lanes.open, this.tracker.openCount + this.redriving + this.early)
   }
 
   /** One alarm per cause and ownership. */
@@ -297,7 +343,8 @@ export class Partition {
   /** Careful mode handles strictly in order: one lane for all. */
   #laneKey(key: Uint8Array | null): string | null {
     if (this.careful) return 'careful'
-    if (key === null) return null
+    // Order was given up with the retry topics.
+    if (key === null || this.retry !== null) return null
     return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
   }
 

@@ -24,6 +24,14 @@ export interface HandlerPlan {
   readonly timeoutMs: number
   /** Does it take a redriven record of whose key later ones were handled? */
   readonly late: boolean
+  /** Is its record acknowledged before it starts? */
+  readonly early: boolean
+}
+
+/** A topic where failed records of a service wait for their delay. */
+export interface RetryTopic {
+  readonly topic: string
+  readonly delayMs: number
 }
 
 /** One service, ready to run. */
@@ -36,7 +44,9 @@ export interface ServicePlan {
   readonly controlTopic: string
   /** What happens to the followers of a dead letter's key. */
   readonly afterDeadLetter: 'hold' | 'continue'
-  /** The topics it reads, by name. */
+  /** By ascending delay; none: records are retried in their place. */
+  readonly retryTopics: readonly RetryTopic[]
+  /** The topics it reads, by name, beside those for its retries. */
   readonly topics: ReadonlyMap<string, AnyTopic>
   /** Handlers by topic, then by event name. */
   readonly handlers: ReadonlyMap<string, ReadonlyMap<string, HandlerPlan>>

@@ -102,6 +102,8 @@ export interface TopicFacts {
   readonly maxRecordBytes: number
   /** Keeps it the newest record of each key for ever? Left out where that is not told. */
   readonly compacted?: boolean
+  /** Are records stamped by the broker? Left out where that is not told. */
+  readonly appendTime?: boolean
   readonly mayRead: boolean
   readonly mayWrite: boolean
   /** Brokers in the cluster, for judging `replicas`; left out where that means nothing. */

@@ -11,6 +11,7 @@
  */
 import type { HoldRecord, ResultOutcome } from '../contract/control.ts'
 import { OttlaError } from '../contract/errors.ts'
+import { AppendClock } from '../core/append-clock.ts'
 import { backoffMs, handlerBackoff } from '../core/backoff.ts'
 import { addTotals, type LedgerTotals } from '../core/ledger.ts'
 import { Breaker } from './breaker.ts'
@@ -70,6 +71,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   readonly breaker: Breaker
   /** A gate for each breaker that is open and was met. */
   readonly #gates = new Map<Breaker, BreakerGate>()
+  /** The broker's time, for the delays of retry topics. */
+  readonly #appendClock = new AppendClock()
   readonly #surroundings: Surroundings
   readonly #transport: Transport
   readonly #dispatch: Dispatch
@@ -141,7 +144,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#reader = this.#transport.reader(
       {
         group: plan.group,
-        topics: [...plan.topics.keys()],
+        topics: [...plan.topics.keys(), ...plan.retryTopics.map(({ topic }) => topic)],
         clientId: plan.clientId,
       },
       this,
@@ -173,9 +176,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (parts.length > 0) this.stats.rebalances++
     for (const gained of parts) {
       const { held } = gained
-      const topic = this.plan.topics.get(held.topic)
-      if (topic === undefined) continue
-      const partition = new Partition(gained, topic, this.plan)
+      const topic = this.plan.topics.get(held.topic) ?? null
+      const retry = topic === null ? (this.plan.retryTopics.find((each) => each.topic === held.topic) ?? null) : null
+      if (topic === null && retry === null) continue
+      const partition = new Partition(gained, { topic, retry }, this.plan)
       partition.progressMs = this.#surroundings.clock.monotonicMs()
       this.#partitions.set(keyOf(held), partition)
       this.#surroundings.log.debug('gained', { service: this.plan.name, ...placeOf(held) })
@@ -196,7 +200,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (partition === undefined) return
     if (partition.lanes.open === 0) partition.progressMs = this.#surroundings.clock.monotonicMs()
     try {
-      partition.add(records)
+      if (partition.retry === null) partition.add(records)
+      else {
+        partition.undue.push(records, this.#surroundings.clock)
+        this.#addDue(partition)
+      }
     } catch (error) {
       this.defect(partition, error)
       return
@@ -205,6 +213,30 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#updateFlow(partition)
     this.#pump()
     this.#armCheckpoint()
+  }
+
+  /** Records of a retry topic come in when their delay is over; while one waits, the partition is not fetched. */
+  #addDue(partition: Partition): void {
+    const { clock } = this.#surroundings
+    const nowMs = clock.monotonicMs()
+    const dueMs = partition.undue.release(this.#appendClock, nowMs, (batch, from, to) => partition.add(batch, from, to))
+    partition.dueTimer?.[Symbol.dispose]()
+    partition.dueTimer = null
+    if (dueMs === null) return
+    partition.dueTimer = partition.later(clock, dueMs - nowMs, () => {
+      partition.dueTimer = null
+      if (partition.gone || partition.state === 'releasing') return
+      try {
+        this.#addDue(partition)
+      } catch (error) {
+        this.defect(partition, error)
+        return
+      }
+      partition.progressMs = clock.monotonicMs()
+      this.#updateFlow(partition)
+      this.#pump()
+      this.#armCheckpoint()
+    })
   }
 
   async releasing(parts: readonly Held[], deadlineMs: number): Promise<void> {
@@ -296,6 +328,39 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       `a dead letter could not be written to ${this.plan.deadLetterTopic}; the partition waits`,
       error,
     )
+  }
+
+  retryTopicsAway(partition: Partition, untilMs: number, error: unknown): void {
+    this.#stand(partition, { why: 'retryTopicsAway', untilMs })
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_RETRY_TOPICS_AWAY',
+      'a record could not be written to its retry topic; the partition waits',
+      error,
+    )
+  }
+
+  appending(): void {
+    this.#appendClock.sending()
+  }
+
+  appended(timestampMs: number | null): void {
+    this.#appendClock.sent(timestampMs, this.#surroundings.clock.wallMs())
+  }
+
+  async acknowledged(work: Work): Promise<boolean> {
+    const { partition } = work
+    partition.acknowledgeEarly(work)
+    for (;;) {
+      if (partition.gone || partition.state === 'stopped') return false
+      if (partition.earlyTurnStored >= work.early!.turn) {
+        partition.earlyIsStored(work)
+        return true
+      }
+      await this.#checkpoint(partition, false)
+      if (partition.earlyTurnStored >= work.early!.turn || partition.gone) continue
+      await new Promise<void>((done) => void this.#surroundings.clock.after(ownsRecheckMs, done))
+    }
   }
 
   // ── held keys and redrives ──
@@ -510,6 +575,18 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
           why: partition.standing === null ? 'retry' : standingText(partition.standing),
         })
       }
+      const undue = partition.undue.first(this.#appendClock)
+      if (undue !== null) {
+        const inMs = Math.max(0, Math.ceil(undue.dueMs - this.#surroundings.clock.monotonicMs()))
+        parked.push({
+          service: this.plan.name,
+          topic: partition.held.topic,
+          partition: partition.held.partition,
+          position: undue.position,
+          attempts: 0,
+          why: `due in ${inMs} ms, and those behind it later`,
+        })
+      }
     }
     return parked
   }
@@ -638,7 +715,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   }
 
   /** Nothing of this partition starts before `untilMs`. */
-  #stand(partition: Partition, standing: { readonly why: 'storeAway' | 'deadLettersAway'; readonly untilMs: number }) {
+  #stand(
+    partition: Partition,
+    standing: { readonly why: 'storeAway' | 'deadLettersAway' | 'retryTopicsAway'; readonly untilMs: number },
+  ) {
     if (partition.gone) return
     // A breaker lets only probes through, so that it includes what would be asked for here.
     if (partition.standing !== null && !('untilMs' in partition.standing)) return
@@ -692,6 +772,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   #fallsBack(topic: string): boolean {
     const handlers = this.plan.handlers.get(topic)
+    if (this.plan.retryTopics.some((each) => each.topic === topic)) {
+      return [...this.plan.topics.keys()].every((source) => this.#fallsBack(source))
+    }
     return handlers !== undefined && [...handlers.values()].every(({ fallback }) => fallback !== null)
   }
 
@@ -803,6 +886,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       partition.state !== 'running' ||
       partition.budget.stopped ||
       partition.full ||
+      !partition.undue.empty ||
       (partition.standing !== null && !passes(partition.standing)) ||
       (partition.careful && partition.tracker.next >= partition.carefulUntil && partition.lanes.open > 0)
     if (pause === partition.paused) return
@@ -843,13 +927,17 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   async #sendCheckpoint(partition: Partition, leaving: boolean): Promise<void> {
     const checkpoint = partition.checkpoint(leaving)
+    const turn = partition.earlyTurn
     const about = { service: this.plan.name, ...placeOf(partition.held), low: checkpoint.low }
     if (steps.offsetBeforeCommit.hasSubscribers) steps.offsetBeforeCommit.publish(about)
     try {
       const result = await this.#reader!.checkpoint(partition.held, checkpoint)
       this.#checkpointFailures = 0
       if (result === 'lost') this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
-      else if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
+      else {
+        partition.earlyTurnStored = Math.max(partition.earlyTurnStored, turn)
+        if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
+      }
     } catch (error) {
       // Nothing is lost by it: the next one covers it, and a new owner redoes what lies between.
       partition.dirty = true
@@ -975,6 +1063,7 @@ type AlarmCode =
   | 'OTTLA_RUNTIME_HOLDS_FULL'
   | 'OTTLA_RUNTIME_LEDGER_IMBALANCE'
   | 'OTTLA_RUNTIME_PARKED_FULL'
+  | 'OTTLA_RUNTIME_RETRY_TOPICS_AWAY'
   | 'OTTLA_STORE_UNAVAILABLE'
 
 function keyOf(held: Held): string {

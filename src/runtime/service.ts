@@ -5,13 +5,14 @@
  * store, an emit to a topic that was not declared. What types cannot see (a service wired in statements, JavaScript)
  * is checked again when it runs.
  */
-import type { Duration } from '../contract/duration.ts'
+import { type Duration, durationMs } from '../contract/duration.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { type AnyEvent, isEvent, type Message, type PayloadOf } from '../contract/event.ts'
 import type { Mistake } from '../contract/mistake.ts'
 import { checkServiceName } from '../contract/names.ts'
 import type { Schema } from '../contract/schema.ts'
 import { type AnyTopic, isTopic, topicOf } from '../contract/topic.ts'
+import type { Classify } from '../core/classify.ts'
 import type { Log, StoreKind } from './ports.ts'
 
 // ── what a handler sees ──
@@ -98,6 +99,28 @@ export interface HandlerOptions<Payload = any, C = any> {
    * the record goes where it would have gone without it. Not asked for a `PermanentError` and for an invalid event.
    */
   readonly fallback?: (payload: Payload, context: C, error: unknown) => void | Promise<void>
+  /**
+   * What a failure is, asked before ottla's own opinion; `undefined`: no opinion. An open breaker and a store that is
+   * away are not asked about.
+   */
+  readonly classify?: Classify
+  /**
+   * What becomes of a record that is given up. `deadLetter`: it goes to the dead letters. `drop`: it is gone; the ledger
+   * counts it as *dropped* with its reason. Default `deadLetter`.
+   */
+  readonly onFailure?: 'deadLetter' | 'drop'
+  /**
+   * `forever`: failures of an unknown kind are repeated without end, and the key stands as long. `PermanentError` and
+   * invalid events are given up all the same. The ledger counts what goes beyond the attempts as *retriesForever*.
+   */
+  readonly retry?: 'forever'
+  /**
+   * `before-handling`: the record counts as done before its handler starts, so it is handled at most once: a crash loses
+   * it, and a failure drops it (ledger: *dropped*, `acknowledgedBeforeHandling`). Every record waits for its checkpoint.
+   */
+  readonly acknowledge?: C extends { readonly tx: Mistake<string> }
+    ? 'before-handling'
+    : 'A service with a store acknowledges with its transaction. Leave acknowledge out, or the store'
 }
 
 // ── the builder ──
@@ -171,12 +194,14 @@ export interface ServiceDefinition {
   readonly emits: ReadonlyMap<string, AnyTopic> | undefined
   /** What was said about the followers of a dead letter's key; undefined leaves it to whether there is a store. */
   readonly afterDeadLetter: 'hold' | 'continue' | undefined
+  /** The delays of its retry topics; null: records are retried in their place. */
+  readonly retryDelays: readonly Duration[] | null
   /** By the topic's name. */
   readonly subscriptions: ReadonlyMap<string, TopicSubscriptions>
 }
 
 /** What a service needs besides its name. */
-export interface ServiceOptions<Tx, E extends readonly AnyTopic[]> {
+export interface ServiceOptions<Tx, E extends readonly AnyTopic[], Unordered extends boolean = false> {
   /** The kind of store that handlers write to, `postgres` for one. The app supplies the instance. */
   readonly store?: StoreKind<Tx>
   /** The topics this service may write to. Left out: any. */
@@ -184,9 +209,28 @@ export interface ServiceOptions<Tx, E extends readonly AnyTopic[]> {
   /**
    * What happens to later records of a key whose record was dead-lettered. `hold`: they go to the dead letters behind it,
    * and a redrive handles all of them in order. `continue`: they are handled, and the record stays a gap. Default `hold`
-   * with a store, `continue` without.
+   * with a store, `continue` without and with retry topics.
    */
-  readonly afterDeadLetter?: 'hold' | 'continue'
+  readonly afterDeadLetter?: [Unordered] extends [true]
+    ? 'continue' | `With retry: 'topics' keys have no order that could be held. Leave afterDeadLetter out`
+    : 'hold' | 'continue'
+  /**
+   * `topics`: a record that failed goes to `retry.<service>.<delay>` and comes back after that delay, and its key does not
+   * wait for it. Later records of the key overtake it, and handlers of one key may run at once. Without it a failed record
+   * waits in its place, with its key behind it.
+   */
+  readonly retry?: [Unordered] extends [true]
+    ? 'topics'
+    : `retry: 'topics' gives up the order of each key, and one handler at a time. Write unordered: true beside it`
+  /** Said together with `retry: 'topics'`. */
+  readonly unordered?: Unordered
+  /**
+   * The delays of the retry topics, ascending: the first failure waits for the first, later ones for the next, and after
+   * the last a record is given up. Default `['10s', '1m', '10m', '1h']`.
+   */
+  readonly retryDelays?: [Unordered] extends [true]
+    ? readonly Duration[]
+    : `retryDelays are those of retry: 'topics'. Write retry: 'topics' and unordered: true beside them`
 }
 
 /**
@@ -201,9 +245,11 @@ export function service<
   const Name extends string,
   Tx = never,
   const E extends readonly AnyTopic[] = readonly AnyTopic[],
->(name: Name, options: ServiceOptions<Tx, E> = {}): Service<Name, ContextFor<Tx, E[number]['name']>, never> {
+  const Unordered extends boolean = false,
+>(name: Name, options: ServiceOptions<Tx, E, Unordered> = {}): Service<Name, ContextFor<Tx, E[number]['name']>, never> {
   checkServiceName(name)
-  const { store, emits, afterDeadLetter } = options
+  const { store, emits } = options
+  const afterDeadLetter = options.afterDeadLetter as 'hold' | 'continue' | undefined
   if (store !== undefined && typeof store.kind !== 'string') {
     throw wiring(name, 'store is no kind of store; write store: postgres, and give the pool to the app')
   }
@@ -217,7 +263,39 @@ export function service<
     storeKind: store?.kind ?? null,
     emits: emits && new Map(emits.map((topic) => [topic.name, topic])),
     afterDeadLetter,
+    retryDelays: retryDelaysOf(name, options as RetryOptions),
   }) as unknown as Service<Name, ContextFor<Tx, E[number]['name']>, never>
+}
+
+/** As the types have it, without what they have proven. */
+interface RetryOptions {
+  readonly retry?: unknown
+  readonly unordered?: unknown
+  readonly retryDelays?: readonly Duration[]
+  readonly afterDeadLetter?: unknown
+}
+
+const defaultRetryDelays: readonly Duration[] = ['10s', '1m', '10m', '1h']
+const retryDelaysMax = 16
+
+function retryDelaysOf(name: string, options: RetryOptions): readonly Duration[] | null {
+  const { retry, unordered, retryDelays, afterDeadLetter } = options
+  if (retry === undefined && unordered !== true && retryDelays === undefined) return null
+  if (retry !== 'topics' || unordered !== true) {
+    throw wiring(name, "retry: 'topics' gives up the order of each key; write retry: 'topics' and unordered: true")
+  }
+  if (afterDeadLetter === 'hold') throw wiring(name, "with retry: 'topics' keys have no order that could be held")
+  const delays = retryDelays ?? defaultRetryDelays
+  if (delays.length === 0 || delays.length > retryDelaysMax) {
+    throw wiring(name, `retryDelays has ${delays.length} delays; 1 to ${retryDelaysMax} are expected`)
+  }
+  let lastMs = 0
+  for (const delay of delays) {
+    const ms = durationMs(delay, `Service ${name}: retryDelays`)
+    if (ms <= lastMs) throw wiring(name, 'retryDelays must ascend, from more than nothing')
+    lastMs = ms
+  }
+  return delays
 }
 
 interface Growing {
@@ -230,7 +308,7 @@ class Builder implements AnyService {
   readonly '~definition': ServiceDefinition
   readonly #subscriptions = new Map<string, Growing>()
 
-  constructor(name: string, facts: Pick<ServiceDefinition, 'storeKind' | 'emits' | 'afterDeadLetter'>) {
+  constructor(name: string, facts: Pick<ServiceDefinition, 'storeKind' | 'emits' | 'afterDeadLetter' | 'retryDelays'>) {
     this.name = name
     this['~definition'] = Object.freeze({ name, ...facts, subscriptions: this.#subscriptions })
     Object.freeze(this)

@@ -2,7 +2,7 @@
 import { Histogram } from '../core/histogram.ts'
 import type { Outcome } from '../core/outcome.ts'
 
-export type AttemptOutcome = Outcome['kind'] | 'duplicate' | 'fenced' | 'fallback'
+export type AttemptOutcome = Outcome['kind'] | 'retryForever' | 'duplicate' | 'fenced' | 'fallback'
 
 /** Counters of one handler. */
 export class HandlerStats {
@@ -11,6 +11,8 @@ export class HandlerStats {
   readonly attempts: Record<AttemptOutcome, number> = {
     handled: 0,
     retry: 0,
+    retryForever: 0,
+    move: 0,
     park: 0,
     deadLetter: 0,
     drop: 0,

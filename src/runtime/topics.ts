@@ -6,7 +6,7 @@ import { OttlaError } from '../contract/errors.ts'
 import type { AnyTopic } from '../contract/topic.ts'
 import { alarm } from './channels.ts'
 import { deadLetterRoomBytes } from './dead-letter.ts'
-import type { ServicePlan } from './plan.ts'
+import type { RetryTopic, ServicePlan } from './plan.ts'
 import type { Clock, Log, TopicFacts, TopicSpec, Transport } from './ports.ts'
 
 export interface TopicCheck {
@@ -20,6 +20,10 @@ export interface TopicCheck {
 }
 
 const appearMs = 10_000
+const dayMs = 86_400_000
+/** What a retry topic keeps beyond its delay: at least, and when it is made. */
+const retryRetentionMinMs = dayMs
+const retryRetentionMs = 7 * dayMs
 const pollMs = 50
 const defaultMaxRecordBytes = 1_048_588
 
@@ -43,6 +47,16 @@ export async function checkTopics(check: TopicCheck): Promise<ReadonlyMap<string
     await create(transport, specs, problems)
     dead = await describeUntilThere(check, [...deadLetters.keys()], dead)
   }
+  const retries = reading.flatMap((plan) => plan.retryTopics.map((retry) => ({ plan, retry })))
+  const retryNames = retries.map(({ retry }) => retry.topic)
+  let retry = await describe(transport, retryNames)
+  if (mode === 'create') {
+    const specs = retries
+      .filter((each) => retry.get(each.retry.topic)?.exists !== true)
+      .map((each) => retrySpec(each.retry, each.plan, facts))
+    await create(transport, specs, problems)
+    retry = await describeUntilThere(check, retryNames, retry)
+  }
   const controls = reading.map((plan) => plan.controlTopic)
   let control = await describe(transport, controls)
   if (mode === 'create') {
@@ -63,12 +77,15 @@ export async function checkTopics(check: TopicCheck): Promise<ReadonlyMap<string
   for (const [name, plan] of deadLetters) {
     problems.push(...deadLetterProblems(check, name, dead.get(name), limitOf(plan, facts)))
   }
+  for (const each of retries) {
+    problems.push(...retryProblems(check, each.retry, retry.get(each.retry.topic), limitOf(each.plan, facts)))
+  }
   if (problems.length > 0) {
     throw new OttlaError('OTTLA_RUNTIME_TOPIC', `The topics are not as they should be:\n- ${problems.join('\n- ')}`, {
       details: { problems },
     })
   }
-  return new Map([...facts, ...dead])
+  return new Map([...facts, ...dead, ...retry])
 }
 
 interface Users {
@@ -126,6 +143,32 @@ function deadLetterProblems(
   return problems
 }
 
+/** A record that waits must not be forgotten before it is due, and its wait begins when the broker has it. */
+function retryProblems(
+  check: TopicCheck,
+  { topic: name, delayMs }: RetryTopic,
+  facts: TopicFacts | undefined,
+  sourceLimitBytes: number,
+): string[] {
+  const maxBytes = sourceLimitBytes + deadLetterRoomBytes
+  if (facts?.exists !== true) {
+    const how = `--config message.timestamp.type=LogAppendTime --config max.message.bytes=${maxBytes}`
+    return [`${name}, where failed records wait, does not exist; make it with ${how}`]
+  }
+  const problems = durabilityProblems(check, facts)
+  if (!facts.mayRead) problems.push(`${name} may not be read by this principal`)
+  if (!facts.mayWrite) problems.push(`${name} may not be written by this principal`)
+  if (facts.appendTime === false)
+    problems.push(`${name} keeps the writers' time; set message.timestamp.type=LogAppendTime`)
+  if (facts.retentionMs >= 0 && facts.retentionMs < delayMs + retryRetentionMinMs) {
+    problems.push(`${name} forgets after ${facts.retentionMs} ms; ${delayMs + retryRetentionMinMs} are the least`)
+  }
+  if (facts.maxRecordBytes < sourceLimitBytes) {
+    problems.push(`${name} takes records of ${facts.maxRecordBytes} bytes; raise max.message.bytes to ${maxBytes}`)
+  }
+  return problems
+}
+
 function controlProblems(check: TopicCheck, name: string, facts: TopicFacts | undefined): string[] {
   if (facts?.exists !== true) {
     return [
@@ -161,16 +204,39 @@ function missingSpecs(topics: ReadonlyMap<string, AnyTopic>, facts: ReadonlyMap<
 }
 
 function deadLetterSpec(name: string, plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): TopicSpec {
-  const partitions = Math.max(1, ...[...plan.topics.keys()].map((topic) => facts.get(topic)?.partitions ?? 1))
   return {
     topic: name,
-    partitions,
+    partitions: partitionsOf(plan, facts),
     configs: {
       'retention.ms': '-1',
       'retention.bytes': '-1',
       'max.message.bytes': String(limitOf(plan, facts) + deadLetterRoomBytes),
     },
   }
+}
+
+/** As long as the sources keep theirs, and the delay: a service that is away for less loses nothing. */
+function retrySpec(
+  { topic, delayMs }: RetryTopic,
+  plan: ServicePlan,
+  facts: ReadonlyMap<string, TopicFacts>,
+): TopicSpec {
+  const kept = [...plan.topics.keys()].map((source) => facts.get(source)?.retentionMs ?? -1)
+  const retentionMs = kept.includes(-1) ? -1 : Math.max(retryRetentionMs, ...kept) + delayMs
+  return {
+    topic,
+    partitions: partitionsOf(plan, facts),
+    configs: {
+      'message.timestamp.type': 'LogAppendTime',
+      'retention.ms': String(retentionMs),
+      'retention.bytes': '-1',
+      'max.message.bytes': String(limitOf(plan, facts) + deadLetterRoomBytes),
+    },
+  }
+}
+
+function partitionsOf(plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): number {
+  return Math.max(1, ...[...plan.topics.keys()].map((topic) => facts.get(topic)?.partitions ?? 1))
 }
 
 function controlSpec(plan: ServicePlan, facts: ReadonlyMap<string, TopicFacts>): TopicSpec {

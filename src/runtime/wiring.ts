@@ -86,7 +86,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
       problems.push('services holds something that is no service')
       continue
     }
-    const { name, storeKind, subscriptions, emits, afterDeadLetter } = inner
+    const { name, storeKind, subscriptions, emits, afterDeadLetter, retryDelays } = inner
     if (seen.has(name)) problems.push(`Two services are called ${name}. Give each its own name`)
     seen.add(name)
     note(() => checkStore(name, storeKind, store))
@@ -101,12 +101,21 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
         clientId: names.clientId(instance),
         deadLetterTopic: names.deadLetters,
         controlTopic: names.control,
-        afterDeadLetter: afterDeadLetter ?? (own === null ? 'continue' : 'hold'),
+        afterDeadLetter: afterDeadLetter ?? (own === null || retryDelays !== null ? 'continue' : 'hold'),
+        retryTopics: (retryDelays ?? []).map((delay) => ({
+          topic: names.retry(typeof delay === 'number' ? `${delay}ms` : delay),
+          delayMs: durationMs(delay, 'retryDelays'),
+        })),
         topics: new Map([...subscriptions.values()].map(({ topic }) => [topic.name, topic])),
         handlers: new Map(
           [...subscriptions].map(([topic, { handlers }]) => [
             topic,
-            new Map([...handlers].map(([event, subscription]) => [event, handlerPlan(subscription)])),
+            new Map(
+              [...handlers].map(([event, subscription]) => [
+                event,
+                handlerPlan(subscription, { delays: retryDelays?.length ?? 0, store: own !== null }),
+              ]),
+            ),
           ]),
         ),
         emits: emits === undefined ? null : new Set(emits.keys()),
@@ -135,32 +144,55 @@ function checkStore(service: string, kind: string | null, store: Store | null): 
   throw new Error(`Service ${service} needs a store of the kind ${kind}, but ${given}. Write app({ store: … })`)
 }
 
-function handlerPlan({ event, handler, options }: Subscription): HandlerPlan {
+function handlerPlan(
+  { event, handler, options }: Subscription,
+  { delays, store }: { readonly delays: number; readonly store: boolean },
+): HandlerPlan {
   const name = `${event.topic}.${event.name}`
-  const { attempts = defaults.attempts, timeout = defaults.timeoutMs, fallback = null, late } = options
-  if (fallback !== null && typeof fallback !== 'function') {
-    throw new Error(`The handler of ${name}: fallback is no function`)
+  const wrong = (what: string): Error => new Error(`The handler of ${name}: ${what}`)
+  const { attempts, timeout = defaults.timeoutMs, fallback = null, late, classify } = options
+  const { onFailure = 'deadLetter', retry, acknowledge } = options
+  if (fallback !== null && typeof fallback !== 'function') throw wrong('fallback is no function')
+  if (classify !== undefined && typeof classify !== 'function') throw wrong('classify is no function')
+  if (attempts !== undefined && (!Number.isInteger(attempts) || attempts < 1)) {
+    throw wrong(`attempts is ${attempts}; a whole number from 1 is expected`)
   }
-  if (!Number.isInteger(attempts) || attempts < 1) {
-    throw new Error(`The handler of ${name}: attempts is ${attempts}; a whole number from 1 is expected`)
+  if (late !== undefined && late !== 'accept') throw wrong(`late is ${late}; 'accept' is the only thing it can be`)
+  if (onFailure !== 'deadLetter' && onFailure !== 'drop') {
+    throw wrong(`onFailure is ${onFailure}; it can be 'deadLetter' or 'drop'`)
   }
-  if (late !== undefined && late !== 'accept') {
-    throw new Error(`The handler of ${name}: late is ${late}; 'accept' is the only thing it can be`)
+  if (retry !== undefined && retry !== 'forever')
+    throw wrong(`retry is ${retry}; 'forever' is the only thing it can be`)
+  if (retry !== undefined && attempts !== undefined) throw wrong("retry: 'forever' has no attempts to end after")
+  const early = acknowledge !== undefined
+  if (early && (acknowledge as string) !== 'before-handling') {
+    throw wrong(`acknowledge is ${acknowledge}; 'before-handling' is the only thing it can be`)
+  }
+  if (early && store) throw wrong('a service with a store acknowledges with its transaction')
+  if (early && (attempts !== undefined || retry !== undefined || options.onFailure !== undefined)) {
+    throw wrong(
+      'acknowledged before handling it is tried once and then dropped; leave attempts, retry and onFailure out',
+    )
   }
   const timeoutMs = durationMs(timeout, `The handler of ${name}: timeout`)
-  if (timeoutMs <= 0) throw new Error(`The handler of ${name}: timeout must be longer than nothing`)
+  if (timeoutMs <= 0) throw wrong('timeout must be longer than nothing')
   return {
     name,
     event: event.name,
     handle: handler,
     fallback,
-    late: late === 'accept',
+    // Where order was given up, nothing can come too late.
+    late: late === 'accept' || delays > 0,
+    early,
     timeoutMs,
     policy: {
-      attemptsMax: attempts,
+      attemptsMax: attempts ?? (delays > 0 ? delays + 1 : defaults.attempts),
       backoff: handlerBackoff,
       transientForMs: defaults.transientForMs,
-      finally: 'deadLetter',
+      finally: onFailure,
+      endless: retry === 'forever',
+      delays,
+      ...(classify === undefined ? {} : { classify }),
     },
   }
 }

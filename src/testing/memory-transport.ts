@@ -65,6 +65,8 @@ export interface MemoryLogOptions {
   /** Records per delivered batch, at most. Default 100. */
   readonly batchRecordsMax?: number
   readonly embedded?: boolean
+  /** The log's own clock, for records that are stamped by it. Default `Date.now`. */
+  readonly nowMs?: () => number
 }
 
 /** The shared state behind any number of memory transports. */
@@ -87,6 +89,7 @@ export class MemoryLog {
       releaseMs: options.releaseMs ?? 2_000,
       batchRecordsMax: options.batchRecordsMax ?? 100,
       embedded: options.embedded ?? true,
+      nowMs: options.nowMs ?? Date.now,
     }
   }
 
@@ -122,7 +125,10 @@ export class MemoryLog {
     }
     const stored: MemoryRecord = {
       position: partition.next++,
-      timestampMs: record.timestampMs ?? Date.now(),
+      timestampMs:
+        topic.configs.get('message.timestamp.type') === 'LogAppendTime'
+          ? this.options.nowMs()
+          : (record.timestampMs ?? this.options.nowMs()),
       key: record.key,
       value: record.value,
       headers: record.headers,
@@ -579,6 +585,7 @@ export function memoryTransport(log: MemoryLog = new MemoryLog()): MemoryTranspo
       minInSync: log.options.minInSync,
       retentionMs: Number(topic?.configs.get('retention.ms') ?? 604_800_000),
       maxRecordBytes: Number(topic?.configs.get('max.message.bytes') ?? 1_048_588),
+      appendTime: topic?.configs.get('message.timestamp.type') === 'LogAppendTime',
       compacted: topic?.configs.get('cleanup.policy') === 'compact',
       brokers: log.options.brokers,
       mayRead: true,

@@ -201,7 +201,7 @@ class EmbeddedApp extends RunningApp {
     const backlog = await this.backlog()
     if (backlog !== null && backlog.rows > 0) return [`outbox: ${backlog.rows} rows wait`]
     for (const { plan, low } of this.#reading()) {
-      for (const topic of plan.topics.keys()) {
+      for (const topic of [...plan.topics.keys(), ...plan.retryTopics.map((each) => each.topic)]) {
         for (const [partition, end] of this.#broker.ends(topic).entries()) {
           const at = low(topic, partition)
           if (end > 0 && (at === null || at < end)) {

@@ -125,6 +125,9 @@ class KafkaTransport implements Transport {
         minInSync: config('min.insync.replicas', Math.min(2, replicas)),
         retentionMs: config('retention.ms', never),
         maxRecordBytes: config('max.message.bytes', defaultMaxRecordBytes),
+        ...(configs['message.timestamp.type'] === undefined
+          ? {}
+          : { appendTime: configs['message.timestamp.type'] === 'LogAppendTime' }),
         ...(configs['cleanup.policy'] === undefined ? {} : { compacted: configs['cleanup.policy'] === 'compact' }),
         mayRead: mayRead ?? true,
         mayWrite: mayWrite ?? true,
