@@ -79,9 +79,7 @@ export async function failureMix(options: FailureMixOptions): Promise<FailureMix
   say(`capacity ${Math.round(capacityPerSecond)} records/s, played at ${Math.round(ratePerSecond)}`)
   const well: Mix = { ...mix, records: mix.records.map((record) => ({ ...record, fate: 'well' })) }
   const without = await play(options, well, ratePerSecond)
-  say(`without failures: p50 ${without.latency.p50Ms.toFixed(1)} ms, p99 ${without.latency.p99Ms.toFixed(1)} ms`)
   const withFailures = await play(options, mix, ratePerSecond)
-  say(`with failures: p50 ${withFailures.latency.p50Ms.toFixed(1)} ms, p99 ${withFailures.latency.p99Ms.toFixed(1)} ms`)
   const { rebalances, deadLettered, held, redriven, books } = withFailures
   for (const line of books) say(line)
   return {
@@ -244,6 +242,8 @@ async function play(options: FailureMixOptions, mix: Mix, ratePerSecond: number)
   })
   await until('the other group has seen them', 60_000, () => seen.others >= total)
 
+  const latency = { p50Ms: percentile(seen.latencies, 0.5), p99Ms: percentile(seen.latencies, 0.99) }
+  say(`${rebalances} rebalances: p50 ${latency.p50Ms.toFixed(1)} ms, p99 ${latency.p99Ms.toFixed(1)} ms`)
   // Dead letters are the first failing record of each key and what came after it, and nothing else.
   const log = await stage.read<z.infer<typeof order>>(Orders.name)
   assert.equal(log.length, total)
@@ -280,12 +280,12 @@ async function play(options: FailureMixOptions, mix: Mix, ratePerSecond: number)
     return { redriven: asked.outcomes.handled ?? 0 }
   })
   assert.deepEqual(seen.violations, [], 'handlers of a key neither overlap nor leave their order')
-  assert.ok(
-    seen.other.every((times) => times === 1),
-    'the other group has got every record once',
-  )
+  // It has no store: what it had in hand when its session was lost comes again, and that is no redrive.
+  const once = seen.other.reduce((sum, times) => sum + (times > 0 ? 1 : 0), 0)
+  assert.equal(once, total, 'the other group has got every record')
+  const { fetched, ended, open } = stage.books(witness.name)
+  assert.equal(fetched - ended.skipped - ended['returned.lost'] - ended['returned.revoked'] - open, seen.others)
   assert.equal((await stage.read(Orders.name)).length, total, 'nothing was written to the topic of the events')
-  const latency = { p50Ms: percentile(seen.latencies, 0.5), p99Ms: percentile(seen.latencies, 0.99) }
   return {
     latency,
     rebalances,

@@ -9,7 +9,9 @@ import { service } from '../../src/runtime/service.ts'
 import { quiet } from './stage.ts'
 
 /** What it is told. `mend`: from now on the parked record can be handled, and nothing waits. */
-export type ToLargeRecords = { readonly type: 'mend' } | { readonly type: 'end' }
+export interface ToLargeRecords {
+  readonly type: 'pause' | 'resume' | 'mend' | 'end'
+}
 
 /** What it tells, ten times a second. */
 export interface FromLargeRecords {
@@ -71,6 +73,12 @@ const timer = setInterval(() => {
 
 process.on('message', (message: ToLargeRecords) => {
   switch (message.type) {
+    case 'pause':
+      running.pause(given.service)
+      break
+    case 'resume':
+      running.resume(given.service)
+      break
     case 'mend':
       mended = true
       break
@@ -79,7 +87,7 @@ process.on('message', (message: ToLargeRecords) => {
       void running[Symbol.asyncDispose]().then(() => process.exit(0))
       break
     default:
-      message satisfies never
+      message.type satisfies never
   }
 })
 process.once('disconnect', () => process.exit(1))

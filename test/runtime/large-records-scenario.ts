@@ -16,6 +16,8 @@ export interface LargeRecordsOptions {
   readonly partitions: number
   readonly handlerMs: number
   readonly lastsMs: number
+  /** Records that lie in the topic when the member begins, so that it is never without work. */
+  readonly preload: number
   /** `flowing`: many keys. `parked`: one key for all records, and its first record waits for its retry all the time. */
   readonly kind: 'flowing' | 'parked'
   readonly say: (line: string) => void
@@ -30,12 +32,12 @@ export interface LargeRecordsReport {
 const mebibyte = 1024 * 1024
 /** A record with its key and headers is one MiB, the broker's own limit. */
 const valueBytes = mebibyte - 4_096
-/** Lies ahead of the member all the time. */
-const backlog = 300
+/** So many are published at once. */
+const burst = 4
 
 /** Plays it and checks that everything is handled in the end; the memory of the member is in the report. */
 export async function largeRecords(options: LargeRecordsOptions): Promise<LargeRecordsReport> {
-  const { bootstrapServers, partitions, handlerMs, lastsMs, kind, say } = options
+  const { bootstrapServers, partitions, handlerMs, lastsMs, preload, kind, say } = options
   await using stage = new Stage(bootstrapServers)
   const topic = stage.name('large')
   const service = stage.name('eater')
@@ -62,7 +64,7 @@ export async function largeRecords(options: LargeRecordsOptions): Promise<LargeR
     await until('the member holds everything', 60_000, () => seen.assigned)
     await sleep(1_000)
     const baseMiB = seen.rssMiB
-    seen.peakMiB = 0
+    tell(member, { type: 'pause' })
     const producer = client.producer({ deliveryTimeoutMs: 60_000 })
     const filler = Buffer.alloc(valueBytes)
     let published = 0
@@ -83,11 +85,14 @@ export async function largeRecords(options: LargeRecordsOptions): Promise<LargeR
       ]
       await producer.send({ topic, key, value, headers })
     }
-    const endMs = performance.now() + lastsMs
-    while (performance.now() < endMs) {
-      if (published - seen.handled < backlog) await Promise.all([fill(), fill(), fill(), fill()])
-      else await sleep(20)
+    const fillUp = async () => {
+      if (published - seen.handled >= preload) await sleep(20)
+      else await Promise.all(Array.from({ length: burst }, fill))
     }
+    while (published < preload) await fillUp()
+    seen.peakMiB = 0
+    tell(member, { type: 'resume' })
+    for (const endMs = performance.now() + lastsMs; performance.now() < endMs; ) await fillUp()
     const { peakMiB, handled } = seen
     say(
       `${kind}: base ${baseMiB.toFixed(0)} MiB, peak ${peakMiB.toFixed(0)} MiB, ${handled} of ${published} handled, ${seen.open} open`,

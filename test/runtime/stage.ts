@@ -109,7 +109,7 @@ export class Stage implements AsyncDisposable {
   }
 
   transport() {
-    const consumer = { heartbeatIntervalMs: 200, sessionTimeoutMs: 6_000, fetchMaxWaitMs: 50 }
+    const consumer = { heartbeatIntervalMs: 200, sessionTimeoutMs: 20_000, fetchMaxWaitMs: 50 }
     return kafka({ bootstrapServers: this.bootstrapServers, consumer })
   }
 
