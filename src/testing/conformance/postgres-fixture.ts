@@ -4,6 +4,17 @@ import type { ClientShape, PoolShape, PostgresTx } from '../../adapters/postgres
 import { type PostgresOptions, postgres } from '../../adapters/postgres/store.ts'
 import type { OpenStore, StoreFixture } from './store.ts'
 
+/**
+ * A pool for what the tests themselves ask the database. `end` resolves before the server has closed the connections, so
+ * the database may be dropped under them: an error of an idle connection is nothing here, and unheard it would end the
+ * process.
+ */
+export function adminPool(url: string, max = 2): pg.Pool {
+  const pool = new pg.Pool({ connectionString: url, max })
+  pool.on('error', () => undefined)
+  return pool
+}
+
 /** A `pg` pool whose connections can be cut, all at once and for good. */
 export class CuttablePool implements PoolShape {
   readonly pool: pg.Pool
@@ -47,7 +58,7 @@ export class CuttablePool implements PoolShape {
 
 /** A fixture on an empty database. */
 export async function postgresFixture(url: string, leaseMs = 1_000): Promise<StoreFixture<PostgresTx>> {
-  const admin = new pg.Pool({ connectionString: url, max: 2 })
+  const admin = adminPool(url)
   await admin.query('create table version (key text primary key, version int not null); create table other (n int)')
   return {
     leaseMs,

@@ -9,7 +9,7 @@ import { OttlaError } from '../../contract/errors.ts'
 import type { Delivery, Fence, OutboxRecord } from '../../runtime/ports.ts'
 import type { EmbeddedPostgres } from '../embedded-postgres.ts'
 import { eventually, outboxRecord } from './fake-log.ts'
-import { openPostgres } from './postgres-fixture.ts'
+import { adminPool, openPostgres } from './postgres-fixture.ts'
 import { freshDelivery } from './store.ts'
 
 const dayMs = 86_400_000
@@ -27,7 +27,7 @@ export function postgresConformance(name: string, start: () => Promise<EmbeddedP
     const opened = async (poolOptions: pg.PoolConfig = {}) => {
       const url = await server.createDatabase()
       const one = await openPostgres(url, { relayLeaseMs: 500 }, poolOptions)
-      const admin = new pg.Pool({ connectionString: url, max: 2 })
+      const admin = adminPool(url)
       await admin.query('create table t (k text primary key)')
       const fence: Fence = { service: 's', topicId: 'T', partition: 0, epoch: await one.store.acquire('s', 'T', 0) }
       const sql = async (text: string, values?: unknown[]): Promise<any[]> => (await admin.query(text, values)).rows
@@ -81,7 +81,7 @@ export function postgresConformance(name: string, start: () => Promise<EmbeddedP
         const url = await server.createDatabase()
         const opening = Array.from({ length: 8 }, () => openPostgres(url, {}, { max: 3 }))
         for (const one of await Promise.all(opening)) await one[Symbol.asyncDispose]()
-        const pool = new pg.Pool({ connectionString: url, max: 1 })
+        const pool = adminPool(url, 1)
         const { rows } = await pool.query('select schema_version, shards from ottla.meta')
         await pool.end()
         assert.deepEqual(rows, [{ schema_version: schemaVersion, shards: 64 }])
@@ -469,7 +469,7 @@ class TransactionPooler implements PoolShape {
   readonly #servers: pg.Pool
 
   constructor(url: string) {
-    this.#servers = new pg.Pool({ connectionString: url, max: 4 })
+    this.#servers = adminPool(url, 4)
   }
 
   async connect(): Promise<ClientShape> {
