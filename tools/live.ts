@@ -9,6 +9,8 @@
  * - `OTTLA_LIVE_POSTGRES`: URL.
  * - `OTTLA_LIVE_JARS`: folder of Apache Kafka's jars, for tests that start its tools.
  *
+ * `OTTLA_KAFKA_VERSION` chooses another Apache Kafka than 4.3.1, for example 4.4.0; its jars are fetched once.
+ *
  * A component that is already given in the environment is used and not started.
  */
 import { existsSync } from 'node:fs'
@@ -21,7 +23,7 @@ import {
   startKafkaCluster,
   startSecureKafka,
 } from '../test/live/kafka-cluster.ts'
-import { kafkaJars, missingForKafka } from '../test/live/kafka-jars.ts'
+import { kafkaJars, kafkaVersion, missingForKafka } from '../test/live/kafka-jars.ts'
 import { missingForPostgres, startPostgres } from '../test/live/postgres.ts'
 import { type NodeTestRun, projectNode, runNodeTests } from './run-node-tests.ts'
 
@@ -125,7 +127,8 @@ async function startComponents(started: AsyncDisposable[], notRun: (why: string)
   }
   const results = await Promise.allSettled(starts)
   for (const result of results) if (result.status === 'rejected') throw result.reason
-  if (env['OTTLA_LIVE_KAFKA'] !== undefined) console.log(`Apache Kafka, three brokers, at ${env['OTTLA_LIVE_KAFKA']}`)
+  if (env['OTTLA_LIVE_KAFKA'] !== undefined)
+    console.log(`Apache Kafka ${kafkaVersion}, three brokers, at ${env['OTTLA_LIVE_KAFKA']}`)
   return env
 }
 

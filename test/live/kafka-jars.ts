@@ -3,8 +3,11 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync }
 import path from 'node:path'
 import { findProgram, runOk } from './command.ts'
 
-/** The version every live test runs against. */
-export const kafkaVersion = '4.3.1'
+/** The version every live test runs against: `OTTLA_KAFKA_VERSION`, and 4.3.1 unless it is set. */
+export const kafkaVersion = process.env['OTTLA_KAFKA_VERSION'] ?? '4.3.1'
+
+/** The newest of `kafka-tools` that is published. It works with newer brokers, over their `kafka-clients`. */
+const newestTools = '4.3.1'
 
 const root = path.resolve(import.meta.dirname, '../..')
 
@@ -48,6 +51,10 @@ function jarsIn(folder: string): string[] {
     .map((name) => path.join(folder, name))
 }
 
+function isNewer(version: string, than: string): boolean {
+  return version.localeCompare(than, 'en', { numeric: true }) > 0
+}
+
 async function fetchJars(libs: string): Promise<void> {
   const maven = findProgram('mvn')
   if (maven === null) throw new Error('no Kafka jars in .cache and no `mvn` on PATH to fetch them')
@@ -61,7 +68,7 @@ async function fetchJars(libs: string): Promise<void> {
       path.join(work, 'pom.xml'),
       `<project><modelVersion>4.0.0</modelVersion><groupId>ottla</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
 ${dependency('org.apache.kafka', 'kafka_2.13', kafkaVersion)}
-${dependency('org.apache.kafka', 'kafka-tools', kafkaVersion)}
+${dependency('org.apache.kafka', 'kafka-tools', isNewer(kafkaVersion, newestTools) ? newestTools : kafkaVersion)}
 ${dependency('org.slf4j', 'slf4j-simple', '1.7.36')}
 </dependencies></project>\n`,
     )
