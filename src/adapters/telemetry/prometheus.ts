@@ -81,6 +81,18 @@ export async function renderMetrics(
   page.family('ottla_records_fallback', 'counter', 'Records that a fallback handled; they are part of handled.')
   for (const row of ledger) if (row.fallback > 0) page.sample('ottla_records_fallback_total', place(row), row.fallback)
 
+  page.family('ottla_records_retries', 'counter', 'Attempts that failed and are repeated.')
+  for (const row of ledger) page.sample('ottla_records_retries_total', place(row), row.retries)
+  page.family('ottla_records_retries_forever', 'counter', "Of these, those that only retry: 'forever' allows.")
+  for (const row of ledger) {
+    if (row.retriesForever > 0) page.sample('ottla_records_retries_forever_total', place(row), row.retriesForever)
+  }
+  page.family('ottla_records_acknowledged_early', 'counter', 'Records acknowledged before their handler had started.')
+  for (const row of ledger) {
+    if (row.acknowledgedEarly > 0)
+      page.sample('ottla_records_acknowledged_early_total', place(row), row.acknowledgedEarly)
+  }
+
   const lag = app.lag()
   page.family('ottla_consumer_lag_records', 'gauge', 'Records between the checkpoint and the end of the log.')
   for (const each of lag) page.sample('ottla_consumer_lag_records', place(each), each.records)
