@@ -17,6 +17,7 @@ import { apiName, type Draft } from '../wire/protocol.ts'
 import { handlers } from './api/table.ts'
 import type { ApiHandler, Call } from './api.ts'
 import { type Fault, type FaultRule, Faults, type Strike } from './faults.ts'
+import { FetchSessions } from './fetch-sessions.ts'
 import { Group } from './group.ts'
 import { type Reply, type Settled, Wait } from './reply.ts'
 import { Slab } from './slab.ts'
@@ -88,6 +89,7 @@ export class Cluster {
   readonly topicsById = new Map<string, Topic>()
   readonly groups = new Map<string, Group>()
   readonly timers = new Timers()
+  readonly fetchSessions = new FetchSessions()
   readonly #faults = new Faults()
   readonly #slab = new Slab()
   #storedBytes = 0

@@ -26,8 +26,16 @@ import { OptionCheck } from './option-check.ts'
 
 export type { CommitResult, CommittedOffset, FetchedBatch, HeldPartition, OffsetValue }
 
-/** Where to start reading. `timestampMs`: the first record that is not older; the end when there is none. */
-export type StartPosition = 'earliest' | 'latest' | { readonly offset: number } | { readonly timestampMs: number }
+/**
+ * Where to start reading. `timestampMs`: the first record that is not older; the end when there is none. `agoMs`: the same
+ * for so long before now, by this host's clock.
+ */
+export type StartPosition =
+  | 'earliest'
+  | 'latest'
+  | { readonly offset: number }
+  | { readonly timestampMs: number }
+  | { readonly agoMs: number }
 
 /** A partition just gained. */
 export interface GainedPartition {
@@ -59,6 +67,12 @@ export interface ConsumerOptions {
   readonly topics: readonly string[]
   /** Where a partition starts for which nothing is committed. Default `earliest`. */
   readonly start?: StartPosition
+  /**
+   * What to do when the log does not hold the position: retention removed it, or a leader was elected that does not have
+   * the records read last. It is told as a fault in any case. `fail`, the default, stops the partition until `seek`;
+   * `earliest` and `latest` go on there, and after a truncated log from where it differs on.
+   */
+  readonly outOfRange?: 'fail' | 'earliest' | 'latest'
   /** `read_committed` leaves out records of open and aborted transactions. The default. */
   readonly isolation?: 'read_committed' | 'read_uncommitted'
   /** Silence after which the coordinator gives our partitions away. Default 45 000. */
@@ -103,6 +117,7 @@ interface Resolved {
   readonly groupId: string | null
   readonly topics: readonly string[]
   readonly start: StartPosition
+  readonly outOfRange: 'fail' | 'earliest' | 'latest'
   readonly isolation: 'read_committed' | 'read_uncommitted'
   readonly sessionTimeoutMs: number
   readonly heartbeatIntervalMs: number
@@ -144,6 +159,7 @@ const optionNames = [
   'groupId',
   'topics',
   'start',
+  'outOfRange',
   'isolation',
   'sessionTimeoutMs',
   'heartbeatIntervalMs',
@@ -186,6 +202,7 @@ export class Consumer implements AsyncDisposable {
       parts.cluster,
       {
         isolation: o.isolation,
+        outOfRange: o.outOfRange,
         maxWaitMs: o.fetchMaxWaitMs,
         minBytes: o.fetchMinBytes,
         maxBytes: o.fetchMaxBytes,
@@ -283,7 +300,7 @@ export class Consumer implements AsyncDisposable {
     if (typeof to === 'object' && 'offset' in to) offset = to.offset
     else {
       const timestamp =
-        typeof to === 'object' ? to.timestampMs : to === 'earliest' ? offsetSpec.earliest : offsetSpec.latest
+        typeof to === 'object' ? timeOf(to) : to === 'earliest' ? offsetSpec.earliest : offsetSpec.latest
       const [asked, end] = await listOffsets(this.#cluster, [
         { topic, partition, timestamp },
         { topic, partition, timestamp: offsetSpec.latest },
@@ -430,10 +447,11 @@ export class Consumer implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<{ readonly ready: readonly (Part & Omit<GainedPartition, 'held'>)[]; readonly error: number }> {
     const { start } = this.#options
+    const startMs = typeof start === 'object' && !('offset' in start) ? timeOf(start) : null
     const questions: OffsetQuestion[] = parts.flatMap((part) => [
       { ...part, timestamp: offsetSpec.earliest },
       { ...part, timestamp: offsetSpec.latest },
-      ...(typeof start === 'object' && 'timestampMs' in start ? [{ ...part, timestamp: start.timestampMs }] : []),
+      ...(startMs === null ? [] : [{ ...part, timestamp: startMs }]),
     ])
     const [offsets, answers] = await Promise.all([
       this.#group === null ? null : this.#group.fetchOffsets(parts, signal),
@@ -491,7 +509,7 @@ export class Consumer implements AsyncDisposable {
         batches: [],
         epoch: rest.committed?.leaderEpoch ?? -1,
       })
-      this.#fetch.add(held, rest.position)
+      this.#fetch.add(held, rest.position, rest.committed?.leaderEpoch ?? -1)
       gained.push({ held, ...rest })
     }
     const held = gained.map((each) => each.held)
@@ -622,11 +640,14 @@ function resolve(options: ConsumerOptions): Resolved {
     check.problem('topics', 'a list of topic names', o.topics)
   }
   const start = (o.start ?? 'earliest') as StartPosition
-  if (!isStart(start)) check.problem('start', "'earliest', 'latest', { offset } or { timestampMs }", o.start)
+  if (!isStart(start)) {
+    check.problem('start', "'earliest', 'latest', { offset }, { timestampMs } or { agoMs }", o.start)
+  }
   const resolved: Resolved = {
     groupId: o.groupId === undefined ? null : check.text('groupId', o.groupId, ''),
     topics: [...new Set(topics as string[])],
     start,
+    outOfRange: check.oneOf('outOfRange', o.outOfRange, ['fail', 'earliest', 'latest'], 'fail'),
     isolation: check.oneOf('isolation', o.isolation, ['read_committed', 'read_uncommitted'], 'read_committed'),
     sessionTimeoutMs,
     heartbeatIntervalMs,
@@ -657,8 +678,13 @@ function resolve(options: ConsumerOptions): Resolved {
 function isStart(value: StartPosition): boolean {
   if (value === 'earliest' || value === 'latest') return true
   if (typeof value !== 'object' || value === null) return false
-  const number = 'offset' in value ? value.offset : value.timestampMs
+  const number = 'offset' in value ? value.offset : 'agoMs' in value ? value.agoMs : value.timestampMs
   return Number.isSafeInteger(number) && number >= 0
+}
+
+/** Never negative: negative times are Kafka's names for the ends of the log. */
+function timeOf(start: { readonly timestampMs: number } | { readonly agoMs: number }): number {
+  return 'timestampMs' in start ? start.timestampMs : Math.max(0, Date.now() - start.agoMs)
 }
 
 function listenerError(cause: unknown): OttlaError {

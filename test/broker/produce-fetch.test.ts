@@ -213,26 +213,65 @@ test('an older leader epoch is fenced, a newer one unknown', () => {
   assert.equal(errorName(fetchNow(harness, 't', { node, epoch: 2 }).errorCode), 'UNKNOWN_LEADER_EPOCH')
 })
 
-test('who asks for a fetch session gets a full answer without one', () => {
+/** A harness with two topics of one record each, and a way to fetch in sessions. */
+function inSessions() {
   const harness = new Harness()
-  harness.topic('t')
-  harness.produce('t', batch(['a']))
-  const body = harness.ask(
-    Api.Fetch,
-    {
-      maxWaitMs: 0,
-      minBytes: 1,
-      maxBytes: 1000,
-      sessionId: 0,
-      sessionEpoch: 0,
-      topics: [{ topic: 't', partitions: [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1000 }] }],
-    },
-    { version: 12 },
-  )
-  assert.equal(body.sessionId, 0)
-  assert.deepEqual(values(body.responses[0]!.partitions[0]!.records), ['0:a'])
-  const incremental = harness.ask(Api.Fetch, { sessionId: 9, sessionEpoch: 3, topics: [] }, { version: 12 })
-  assert.equal(errorName(incremental.errorCode), 'FETCH_SESSION_ID_NOT_FOUND')
+  for (const topic of ['t', 'u']) {
+    harness.topic(topic)
+    harness.produce(topic, batch(['a']))
+  }
+  const want = (topic: string, fetchOffset: number) => ({
+    topic,
+    partitions: [{ partition: 0, fetchOffset, partitionMaxBytes: 1000 }],
+  })
+  const ask = (
+    sessionId: number,
+    sessionEpoch: number,
+    topics: ReturnType<typeof want>[],
+    forgotten: string[] = [],
+  ) => {
+    const forgottenTopicsData = forgotten.map((topic) => ({ topic, partitions: [0] }))
+    const body = { maxWaitMs: 0, minBytes: 1, maxBytes: 1000, sessionId, sessionEpoch, topics, forgottenTopicsData }
+    const told = harness.ask(Api.Fetch, body, { version: 12 })
+    const records = told.responses.flatMap(({ topic, partitions }) =>
+      partitions.map((each) => `${topic} ${values(each.records)}`),
+    )
+    return { sessionId: told.sessionId, error: errorName(told.errorCode), records }
+  }
+  return { harness, want, ask }
+}
+
+test('in a fetch session requests and answers name only what differs', () => {
+  const { harness, want, ask } = inSessions()
+  const first = ask(0, 0, [want('t', 0), want('u', 0)])
+  assert.deepEqual(first.records, ['t 0:a', 'u 0:a'])
+  const { sessionId } = first
+  assert.ok(sessionId > 0)
+  assert.deepEqual(ask(sessionId, 1, [want('t', 1), want('u', 1)]).records, [], 'nothing new')
+  harness.produce('u', batch(['b']))
+  assert.deepEqual(ask(sessionId, 2, []).records, ['u 1:b'], 'remembered from the request before')
+  assert.deepEqual(ask(sessionId, 3, [], ['u']).records, [], 'forgotten')
+})
+
+test('a fetch session that is gone, another one, or out of step is refused; a full fetch begins anew', () => {
+  const { want, ask } = inSessions()
+  assert.equal(ask(9, 3, []).error, 'FETCH_SESSION_ID_NOT_FOUND')
+  const { sessionId } = ask(0, 0, [want('t', 0)])
+  assert.equal(ask(sessionId, 2, []).error, 'INVALID_FETCH_SESSION_EPOCH')
+  const next = ask(sessionId, 0, [want('t', 0)])
+  assert.notEqual(next.sessionId, sessionId)
+  assert.equal(ask(sessionId, 1, []).error, 'FETCH_SESSION_ID_NOT_FOUND')
+  assert.equal(ask(next.sessionId, -1, []).sessionId, 0, 'ended')
+  assert.equal(ask(next.sessionId, 1, []).error, 'FETCH_SESSION_ID_NOT_FOUND')
+})
+
+test('fetch sessions are bounded: without room a client gets full answers without one', () => {
+  const { harness, want, ask } = inSessions()
+  for (let i = 0; i < 1_000; i++) assert.ok(ask(0, 0, [want('t', 0)]).sessionId > 0)
+  const refused = ask(0, 0, [want('t', 0)])
+  assert.equal(refused.sessionId, 0)
+  assert.deepEqual(refused.records, ['t 0:a'])
+  assert.equal(harness.cluster.fetchSessions.size, 1_000)
 })
 
 test('damaged, doubled, old and foreign batches are refused', () => {

@@ -5,13 +5,14 @@
  * From version 11 on any replica answers, before that only the leader. Answers at once when there is enough, an error
  * or no time to wait, else when enough was appended, something changed or the time is over. There are no open
  * transactions: the last stable offset is the end of the log.
- * Not done: fetch sessions (who asks for one gets a full answer with session id 0; an incremental request is
- * FETCH_SESSION_ID_NOT_FOUND), diverging epochs, preferred read replicas, fetching by replicas.
+ * Not done: preferred read replicas, fetching by replicas.
  */
 import { ErrorCode } from '../../wire/error-codes.ts'
 import type { FetchRequest, FetchResponse, FetchResponsePartitionData } from '../../wire/messages.gen.ts'
 import { Api, type Draft } from '../../wire/protocol.ts'
 import type { ApiHandler, Call } from '../api.ts'
+import type { SessionContext } from '../fetch-sessions.ts'
+import type { PartitionLog } from '../log.ts'
 import { answer, type Reply, Wait } from '../reply.ts'
 import type { Partition, Topic, Watcher } from '../topic.ts'
 import { endpoints } from './00-produce.ts'
@@ -44,13 +45,15 @@ export const fetch: ApiHandler<typeof Api.Fetch> = {
   max: 17,
 
   handle(call, request): Reply<Draft<FetchResponse>> {
-    if (request.sessionId !== 0 && request.sessionEpoch > 0) {
-      return answer({ errorCode: ErrorCode.FETCH_SESSION_ID_NOT_FOUND })
+    const { node, nowMs, version } = call
+    const context = call.cluster.fetchSessions.open({ node, nowMs, byId: version >= firstWithIds }, request)
+    if (typeof context === 'number') return answer({ errorCode: context })
+    const first = collect(call, context.request)
+    const { partitions, sizeBytes, failed } = first
+    if (request.maxWaitMs <= 0 || failed || partitions.length === 0 || sizeBytes >= request.minBytes) {
+      return answer(context.answer(first.body))
     }
-    const first = collect(call, request)
-    if (request.maxWaitMs <= 0 || first.failed || first.partitions.length === 0) return answer(first.body)
-    if (first.sizeBytes >= request.minBytes) return answer(first.body)
-    return { kind: 'wait', wait: longPoll(call, request, first) }
+    return { kind: 'wait', wait: longPoll(call, context, first) }
   },
 
   refuse(_call, request, errorCode) {
@@ -65,7 +68,7 @@ export const fetch: ApiHandler<typeof Api.Fetch> = {
 
   subject(call, request) {
     return {
-      partitions: request.topics.flatMap(({ topic, topicId, partitions }) => {
+      partitions: call.cluster.fetchSessions.topics(request).flatMap(({ topic, topicId, partitions }) => {
         const name = call.version >= firstWithIds ? (call.cluster.topicsById.get(topicId)?.name ?? '') : topic
         return partitions.map(({ partition }) => ({ topic: name, partition }))
       }),
@@ -73,12 +76,13 @@ export const fetch: ApiHandler<typeof Api.Fetch> = {
   },
 }
 
-function longPoll(call: Call, request: FetchRequest, first: Collected): Wait<Draft<FetchResponse>> {
+function longPoll(call: Call, context: SessionContext, first: Collected): Wait<Draft<FetchResponse>> {
   const { cluster } = call
+  const { request } = context
   let missing = request.minBytes - first.sizeBytes
   const finish = (nowMs: number): void => {
     stop()
-    wait.answer(collect({ ...call, nowMs }, request).body)
+    wait.answer(context.answer(collect({ ...call, nowMs }, request).body))
   }
   const watcher: Watcher = {
     appended(bytes, nowMs) {
@@ -104,6 +108,18 @@ function failure(partitionIndex: number, errorCode: number): PartitionAnswer {
     highWatermark: -1,
     lastStableOffset: -1,
     logStartOffset: -1,
+    abortedTransactions: null,
+    records: nothing,
+  }
+}
+
+function nothingNew(partitionIndex: number, { endOffset, startOffset }: PartitionLog): PartitionAnswer {
+  return {
+    partitionIndex,
+    errorCode: ErrorCode.NONE,
+    highWatermark: endOffset,
+    lastStableOffset: endOffset,
+    logStartOffset: startOffset,
     abortedTransactions: null,
     records: nothing,
   }
@@ -142,16 +158,21 @@ function collect(call: Call, request: FetchRequest): Collected {
         if (want.fetchOffset < log.startOffset || want.fetchOffset > log.endOffset) {
           return fail(index, ErrorCode.OFFSET_OUT_OF_RANGE)
         }
+        const { lastFetchedEpoch } = want
+        if (lastFetchedEpoch >= 0) {
+          const end = log.endOfEpoch(lastFetchedEpoch, partition.leaderEpoch)
+          if (end.endOffset < 0) return fail(index, ErrorCode.OFFSET_OUT_OF_RANGE)
+          if (end.endOffset < want.fetchOffset || end.epoch < lastFetchedEpoch) {
+            failed = true
+            return { ...nothingNew(index, log), divergingEpoch: end }
+          }
+        }
         const slice = log.read(want.fetchOffset, Math.min(want.partitionMaxBytes, left), sizeBytes === 0)
         left -= slice.sizeBytes
         sizeBytes += slice.sizeBytes
         partitions.push(partition)
         return {
-          partitionIndex: index,
-          errorCode: ErrorCode.NONE,
-          highWatermark: log.endOffset,
-          lastStableOffset: log.endOffset,
-          logStartOffset: log.startOffset,
+          ...nothingNew(index, log),
           abortedTransactions: request.isolationLevel === 1 ? [] : null,
           records: joined(slice.batches, slice.sizeBytes),
         }

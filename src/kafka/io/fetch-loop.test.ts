@@ -18,12 +18,16 @@ interface Answer {
   readonly records?: Uint8Array
   readonly highWatermark?: number
   readonly aborted?: readonly { producerId: number; firstOffset: number }[]
+  readonly diverging?: { readonly epoch: number; readonly endOffset: number }
 }
 
 interface Asked {
   readonly node: number
   readonly partitions: ReadonlyMap<number, number>
-  answer(parts: Readonly<Record<number, Answer>>): void
+  /** Session id and epoch. */
+  readonly session: string
+  /** Partitions left out of the answer stand in it without news, unless it is an incremental one. */
+  answer(parts: Readonly<Record<number, Answer>>, errorCode?: number): void
 }
 
 /** A cluster of scripted brokers: partition p is led by broker p % 2, and each fetch waits for the test to answer it. */
@@ -31,15 +35,30 @@ class ScriptedCluster {
   readonly metadata = new MetadataCache()
   readonly fetches: Asked[] = []
   readonly ends = { start: 0, end: 0 }
+  /** What OffsetForLeaderEpoch is answered with, and the questions that came: partition, epoch, epoch of the leader. */
+  epochEnd = { errorCode: 0, leaderEpoch: 5, endOffset: 1_000 }
+  readonly epochQuestions: string[] = []
+  /** Sessions ended with epoch -1. */
+  readonly ended: string[] = []
+  /** Given to whoever asks for a fetch session; 0: none. */
+  sessionId = 0
   refreshes = 0
   #waiting: (() => void) | null = null
 
+  readonly #partitions: number
+
   constructor(partitions: number) {
-    const parts = Array.from({ length: partitions }, (_, index) => ({
+    this.#partitions = partitions
+    this.elect(5, (index) => index % 2)
+  }
+
+  /** From now on the metadata names these leaders, under this epoch. */
+  elect(leaderEpoch: number, leaderOf: (partition: number) => number): void {
+    const parts = Array.from({ length: this.#partitions }, (_, index) => ({
       errorCode: 0,
       partitionIndex: index,
-      leaderId: index % 2,
-      leaderEpoch: 5,
+      leaderId: leaderOf(index),
+      leaderEpoch,
       replicaNodes: [0, 1],
       isrNodes: [0, 1],
       offlineReplicas: [],
@@ -66,7 +85,7 @@ class ScriptedCluster {
     body: (version: number) => any,
     options: { signal: AbortSignal },
   ): Promise<unknown> {
-    const given = body(api === Api.Fetch ? 17 : 7)
+    const given = typeof body === 'function' ? body(api === Api.Fetch ? 17 : 7) : (body as any)
     if (api === Api.ListOffsets) {
       const topics = given.topics.map((topic: any) => ({
         name: topic.name,
@@ -78,22 +97,40 @@ class ScriptedCluster {
       }))
       return Promise.resolve({ version: 7, node, body: { topics } })
     }
+    if (api === Api.OffsetForLeaderEpoch) {
+      const topics = (given as any).topics.map(({ topic, partitions }: any) => ({
+        topic,
+        partitions: partitions.map(({ partition, leaderEpoch, currentLeaderEpoch }: any) => {
+          this.epochQuestions.push(`${node}: ${partition} epoch ${leaderEpoch} of ${currentLeaderEpoch}`)
+          return { partition, ...this.epochEnd }
+        }),
+      }))
+      return Promise.resolve({ version: 4, node, body: { topics } })
+    }
+    if (given.sessionEpoch === -1) {
+      this.ended.push(`${node}: ${given.sessionId}`)
+      return Promise.resolve({ version: 17, node, body: { errorCode: 0, sessionId: 0, responses: [] } })
+    }
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     options.signal.addEventListener('abort', () => reject(options.signal.reason))
     const asked = given.topics.flatMap((topic: any) => topic.partitions)
     this.fetches.push({
       node,
       partitions: new Map(asked.map((part: any) => [part.partition, part.fetchOffset])),
-      answer: (parts) => {
-        const partitions = asked.map(({ partition }: any) => ({
+      session: `${given.sessionId}/${given.sessionEpoch}`,
+      answer: (parts, errorCode = 0) => {
+        const named = given.sessionEpoch > 0 ? Object.keys(parts).map(Number) : asked.map((part: any) => part.partition)
+        const partitions = named.map((partition: number) => ({
           partitionIndex: partition,
           errorCode: parts[partition]?.errorCode ?? 0,
           highWatermark: parts[partition]?.highWatermark ?? -1,
           currentLeader: { leaderId: -1, leaderEpoch: -1 },
+          divergingEpoch: parts[partition]?.diverging ?? { epoch: -1, endOffset: -1 },
           abortedTransactions: parts[partition]?.aborted ?? null,
           records: parts[partition]?.records ?? null,
         }))
-        resolve({ version: 17, node, body: { errorCode: 0, responses: [{ topic: '', topicId, partitions }] } })
+        const responses = [{ topic: '', topicId, partitions }]
+        resolve({ version: 17, node, body: { errorCode, sessionId: this.sessionId, responses } })
       },
     })
     this.#waiting?.()
@@ -119,9 +156,10 @@ class Script implements AsyncDisposable {
   readonly faults: string[] = []
   onBatch: (held: HeldPartition, records: FetchedBatch) => void = () => undefined
 
-  constructor(partitions: number) {
+  constructor(partitions: number, more: { readonly outOfRange?: 'earliest' | 'latest' } = {}) {
     this.cluster = new ScriptedCluster(partitions)
     const options = {
+      ...more,
       isolation: 'read_committed',
       maxWaitMs: 500,
       minBytes: 1,
@@ -162,16 +200,18 @@ interface BatchFacts {
   readonly producerId?: number
   readonly control?: 'abort' | 'commit'
   readonly gzip?: boolean
+  readonly leaderEpoch?: number
 }
 
 function batch(baseOffset: number, values: readonly string[], facts: BatchFacts = {}): Uint8Array {
   const builder = new RecordBatchBuilder()
-  const { producerId = -1, control, gzip = false } = facts
+  const { producerId = -1, control, gzip = false, leaderEpoch = -1 } = facts
   const key = control === undefined ? null : Uint8Array.of(0, 0, 0, control === 'abort' ? 0 : 1)
   for (const value of values) builder.append(key, Buffer.from(value), [], 1)
   return builder
     .build({
       baseOffset,
+      leaderEpoch,
       producerId,
       transactional: producerId >= 0,
       control: control !== undefined,
@@ -359,4 +399,142 @@ test('one broker that does not answer holds up nobody else', async () => {
   }
   await s.cluster.next(1)
   assert.deepEqual(s.seen, ['1@0=0', '1@1=1', '1@2=2'])
+})
+
+test('in a session only what moved is asked for again, and silence about a partition is good news', async () => {
+  await using s = new Script(4)
+  s.cluster.sessionId = 9
+  s.hold(0)
+  s.hold(2)
+  const first = await s.cluster.next(0)
+  assert.equal(first.session, '0/0')
+  first.answer({ 0: { records: batch(0, ['a']) } })
+  const second = await s.cluster.next(0)
+  assert.equal(second.session, '9/1')
+  assert.deepEqual([...second.partitions], [[0, 1]])
+  second.answer({ 2: { records: batch(0, ['b']) } })
+  const third = await s.cluster.next(0)
+  assert.equal(third.session, '9/2')
+  assert.deepEqual([...third.partitions], [[2, 1]])
+  assert.deepEqual(s.seen, ['0@0=a', '2@0=b'])
+})
+
+test('a session the broker has forgotten is replaced at once, without a fault and without a pause', async () => {
+  await using s = new Script(1)
+  s.cluster.sessionId = 9
+  s.hold(0)
+  ;(await s.cluster.next(0)).answer({})
+  const lost = await s.cluster.next(0)
+  assert.equal(lost.session, '9/1')
+  lost.answer({}, ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+  const full = await s.cluster.next(0)
+  assert.equal(full.session, '0/0')
+  assert.deepEqual([...full.partitions], [[0, 0]])
+  assert.deepEqual([s.faults, s.cluster.refreshes], [[], 0])
+})
+
+test('sessions are ended when reading ends', async () => {
+  const s = new Script(2)
+  s.cluster.sessionId = 9
+  s.hold(0)
+  s.hold(1)
+  ;(await s.cluster.next(0)).answer({})
+  await s.cluster.next(0)
+  await s[Symbol.asyncDispose]()
+  assert.deepEqual(s.cluster.ended, [], 'one was asked just now, the other never answered: neither is certain')
+  const quiet = new Script(1)
+  quiet.cluster.sessionId = 9
+  const held = quiet.hold(0)
+  const fetch = await quiet.cluster.next(0)
+  quiet.loop.stop(held)
+  fetch.answer({})
+  await new Promise(setImmediate)
+  await quiet[Symbol.asyncDispose]()
+  assert.deepEqual(quiet.cluster.ended, ['0: 9'])
+})
+
+/** A partition of which three records of leader epoch 5 were read, and whose leader then changed. */
+async function afterElection(
+  epochEnd: ScriptedCluster['epochEnd'],
+  more: { readonly outOfRange?: 'earliest' | 'latest' } = {},
+): Promise<Script> {
+  const s = new Script(1, more)
+  s.cluster.epochEnd = epochEnd
+  s.hold(0)
+  const fetch = await s.cluster.next(0)
+  s.cluster.elect(6, () => 1)
+  fetch.answer({ 0: { records: batch(0, ['a', 'b', 'c'], { leaderEpoch: 5 }) } })
+  return s
+}
+
+test('a new leader that has what was read is asked for it first, and then read on', async () => {
+  await using s = await afterElection({ errorCode: 0, leaderEpoch: 5, endOffset: 3 })
+  assert.equal((await s.cluster.next(1)).partitions.get(0), 3)
+  assert.deepEqual(s.cluster.epochQuestions, ['1: 0 epoch 5 of 6'])
+  assert.deepEqual(s.faults, [])
+})
+
+for (const [what, end] of [
+  ['ends below', { errorCode: 0, leaderEpoch: 5, endOffset: 2 }],
+  ['has no such epoch', { errorCode: 0, leaderEpoch: 4, endOffset: 30 }],
+  ['cannot tell', { errorCode: 0, leaderEpoch: -1, endOffset: -1 }],
+] as const) {
+  test(`a new leader whose log ${what} is a truncation: told, and nothing is read until a seek`, async () => {
+    await using s = new Script(1)
+    const held = s.hold(0)
+    const fetch = await s.cluster.next(0)
+    s.cluster.elect(6, () => 1)
+    s.cluster.epochEnd = end
+    fetch.answer({ 0: { records: batch(0, ['a', 'b', 'c'], { leaderEpoch: 5 }) } })
+    while (s.faults.length === 0) await new Promise(setImmediate)
+    assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_LOG_TRUNCATED'])
+    assert.equal(s.cluster.fetches.length, 0)
+    s.loop.seek(held, 2)
+    assert.equal((await s.cluster.next(1)).partitions.get(0), 2)
+  })
+}
+
+test('a leader that does not know its epoch yet, or a newer one, is asked again', async () => {
+  await using s = await afterElection({ errorCode: ErrorCode.UNKNOWN_LEADER_EPOCH, leaderEpoch: -1, endOffset: -1 })
+  while (s.cluster.epochQuestions.length < 2) await new Promise((resolve) => setTimeout(resolve, 1))
+  s.cluster.epochEnd = { errorCode: ErrorCode.FENCED_LEADER_EPOCH, leaderEpoch: -1, endOffset: -1 }
+  const asked = s.cluster.epochQuestions.length
+  while (s.cluster.epochQuestions.length < asked + 2) await new Promise((resolve) => setTimeout(resolve, 1))
+  s.cluster.epochEnd = { errorCode: 0, leaderEpoch: 5, endOffset: 3 }
+  assert.equal((await s.cluster.next(1)).partitions.get(0), 3)
+  assert.deepEqual(s.faults, [])
+  assert.ok(s.cluster.refreshes >= 2)
+})
+
+test('a log that differs is also seen in the answer to a fetch', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  ;(await s.cluster.next(0)).answer({ 0: { records: batch(0, ['a', 'b', 'c'], { leaderEpoch: 5 }) } })
+  ;(await s.cluster.next(0)).answer({ 0: { diverging: { epoch: 4, endOffset: 1 } } })
+  while (s.faults.length === 0) await new Promise(setImmediate)
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_LOG_TRUNCATED'])
+})
+
+test('with a stated policy a truncated log is told, and read on from where it differs', async () => {
+  await using s = await afterElection({ errorCode: 0, leaderEpoch: 5, endOffset: 2 }, { outOfRange: 'latest' })
+  assert.equal((await s.cluster.next(1)).partitions.get(0), 2)
+  assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_LOG_TRUNCATED'])
+})
+
+test('with a stated policy a position out of range is told, and reading goes on at that end of the log', async () => {
+  for (const [outOfRange, position] of [
+    ['earliest', 10],
+    ['latest', 20],
+  ] as const) {
+    await using s = new Script(1, { outOfRange })
+    Object.assign(s.cluster.ends, { start: 10, end: 20 })
+    s.hold(0, 3)
+    ;(await s.cluster.next(0)).answer({ 0: { errorCode: ErrorCode.OFFSET_OUT_OF_RANGE } })
+    for (;;) {
+      const fetch = await s.cluster.next(0)
+      if (fetch.partitions.get(0) === position) break
+      fetch.answer({ 0: { errorCode: ErrorCode.OFFSET_OUT_OF_RANGE } })
+    }
+    assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_OFFSET_OUT_OF_RANGE'])
+  }
 })

@@ -6,7 +6,10 @@
  * released or seeked: at most two answers' worth, as nothing more is fetched for it meanwhile.
  *
  * What goes wrong with one partition is dealt with for that partition: passing states wait and ask again, a damaged
- * batch or an offset out of range stops it with a fault until somebody seeks.
+ * batch, an offset out of range or a log cut off below what was read stops it with a fault until somebody seeks.
+ *
+ * Each broker has a fetch session, so that a request names only the partitions that changed. It is an economy and never
+ * a condition: whatever goes wrong with it, the next request names everything again.
  */
 import { OttlaError } from '../../contract/errors.ts'
 import type { Compression } from '../../wire/compression.ts'
@@ -17,7 +20,15 @@ import { Api, type Draft, type Requests } from '../../wire/protocol.ts'
 import { nextBatchBytes, RecordBatch } from '../../wire/record-batch.ts'
 import { brokerError } from '../broker-error.ts'
 import { AbortedFilter } from '../machine/aborted-filter.ts'
-import { type FetchItem, type FetchPlan, FetchPlanner } from '../machine/fetch-planner.ts'
+import {
+  type CheckItem,
+  type CheckPlan,
+  type FetchItem,
+  type FetchPlan,
+  FetchPlanner,
+  type Leader,
+} from '../machine/fetch-planner.ts'
+import { FetchSession, type SessionRequest } from '../machine/fetch-session.ts'
 import type { MetadataChanges } from '../machine/metadata.ts'
 import type { HeldPartition } from '../machine/ownership.ts'
 import { emptyBatch, type FetchedBatch, recordsFrom } from './batch-view.ts'
@@ -39,6 +50,8 @@ export interface FetchLoopOptions {
   readonly crc32c?: Crc32c
   /** The connection used for fetches: its own per consumer, as brokers answer one request per connection at a time. */
   readonly lane: string
+  /** What to do when the log does not hold a position. `fail` stops the partition. Default `fail`. */
+  readonly outOfRange?: 'fail' | 'earliest' | 'latest'
 }
 
 export interface FetchEvents {
@@ -55,6 +68,23 @@ interface Cargo {
   at: number
 }
 
+/** One partition's undelivered part of answers. */
+interface Load {
+  readonly held: HeldPartition
+  readonly list: Cargo[]
+  /** Everything below has been handed on. */
+  delivered: number
+}
+
+/** The first version of Fetch that names topics by id, and the last that is spoken. */
+const firstWithIds = 13
+const lastVersion = 17
+const firstWithLastEpoch = 12
+/** From this version on a consumer needs no more right than to read the topic. */
+const firstEpochVersion = 3
+/** How long the end of a session may take. Nobody waits for it. */
+const closeTimeoutMs = 1_000
+
 const zeroId = 'AAAAAAAAAAAAAAAAAAAAAA'
 const keyOf = (held: HeldPartition): string => `${held.topic}\0${held.partition}`
 
@@ -63,7 +93,8 @@ export class FetchLoop implements AsyncDisposable {
   readonly #options: FetchLoopOptions
   readonly #on: FetchEvents
   readonly #planner: FetchPlanner
-  readonly #cargo = new Map<string, { held: HeldPartition; list: Cargo[] }>()
+  readonly #cargo = new Map<string, Load>()
+  readonly #sessions = new Map<number, FetchSession>()
   readonly #abort = new AbortController()
   readonly #metadata: Disposable
   readonly #open = new Set<Promise<void>>()
@@ -82,9 +113,9 @@ export class FetchLoop implements AsyncDisposable {
     this.#metadata = cluster.onMetadata((changes) => this.#learn(changes))
   }
 
-  /** Takes a partition in; nothing is fetched before `open`. */
-  add(held: HeldPartition, position: number): void {
-    this.#planner.add(held, position)
+  /** Takes a partition in; nothing is fetched before `open`. `epoch`: leader epoch that came with the position, or -1. */
+  add(held: HeldPartition, position: number, epoch = -1): void {
+    this.#planner.add(held, position, epoch)
   }
 
   open(held: HeldPartition): void {
@@ -159,7 +190,33 @@ export class FetchLoop implements AsyncDisposable {
     this.#metadata[Symbol.dispose]()
     clearTimeout(this.#timer)
     await Promise.allSettled(this.#open)
+    this.#endSessions()
     this.#cargo.clear()
+  }
+
+  /** Gives the brokers their memory back. They would forget by themselves, so nobody waits for their answers. */
+  #endSessions(): void {
+    for (const [node, session] of this.#sessions) {
+      const { byId } = session
+      const last = session.close()
+      if (last === null) continue
+      const { lane } = this.#options
+      const body = { maxWaitMs: 0, minBytes: 0, maxBytes: 0, isolationLevel: 0, ...last, topics: [] }
+      this.#cluster
+        .request(node, Api.Fetch, body, { lane, timeoutMs: closeTimeoutMs, maxVersion: byId ? lastVersion : 12 })
+        // Refused or lost: the session expires instead.
+        .catch(() => undefined)
+    }
+    this.#sessions.clear()
+  }
+
+  #sessionOf(node: number): FetchSession {
+    let session = this.#sessions.get(node)
+    if (session === undefined) {
+      session = new FetchSession()
+      this.#sessions.set(node, session)
+    }
+    return session
   }
 
   get #closed(): boolean {
@@ -169,18 +226,21 @@ export class FetchLoop implements AsyncDisposable {
   #pump(): void {
     if (this.#closed) return
     const now = performance.now()
-    const plans = this.#planner.plan((held) => {
+    const leaderOf = (held: HeldPartition): Leader => {
       const state = this.#cluster.metadata.partition(held.topic, held.partition)
       return { node: state?.leader ?? -1, epoch: state?.leaderEpoch ?? -1 }
-    }, now)
-    for (const plan of plans) {
-      const run = this.#fetch(plan).finally(() => this.#open.delete(run))
-      this.#open.add(run)
     }
+    for (const plan of this.#planner.checks(leaderOf, now)) this.#track(this.#check(plan))
+    for (const plan of this.#planner.plan(leaderOf, now)) this.#track(this.#fetch(plan))
     if (this.#planner.leaderless) this.#refresh()
     clearTimeout(this.#timer)
     const wake = this.#planner.wakeAtMs
     if (wake !== null) this.#timer = setTimeout(() => this.#pump(), Math.max(1, Math.ceil(wake - now)))
+  }
+
+  #track(work: Promise<void>): void {
+    const run = work.finally(() => this.#open.delete(run))
+    this.#open.add(run)
   }
 
   /** Asks for fresh metadata, one call at a time, and plans again. Calls in a row are spaced out. */
@@ -203,20 +263,39 @@ export class FetchLoop implements AsyncDisposable {
   }
 
   async #fetch(plan: FetchPlan): Promise<void> {
-    const { maxWaitMs } = plan
+    const { maxWaitMs, node, items } = plan
     const { lane, requestTimeoutMs } = this.#options
-    const byName = plan.items.some((item) => item.held.topicId === zeroId)
-    let partitions: readonly { readonly item: FetchItem; readonly told: FetchResponsePartitionData }[]
+    const byName = items.some((item) => item.held.topicId === zeroId)
+    const session = this.#sessionOf(node)
+    let isFull = true
+    let answers: Answers
     try {
-      const { body } = await this.#cluster.request(plan.node, Api.Fetch, (version) => this.#request(plan, version), {
+      const draft = (version: number): Draft<Requests[typeof Api.Fetch]> => {
+        const asked = session.begin(items, version >= firstWithIds)
+        isFull = asked.isFull
+        return this.#request(asked, { maxWaitMs, version })
+      }
+      const { body } = await this.#cluster.request(node, Api.Fetch, draft, {
         lane,
         timeoutMs: maxWaitMs + requestTimeoutMs,
-        maxVersion: byName ? 12 : 17,
+        maxVersion: byName ? 12 : lastVersion,
         signal: this.#abort.signal,
       })
-      if (body.errorCode !== ErrorCode.NONE) throw brokerError(body.errorCode, `Fetch at broker ${plan.node}`)
-      partitions = matchAnswers(plan, body.responses)
+      answers = matchAnswers(items, body.responses)
+      const verdict = session.answered({
+        errorCode: body.errorCode,
+        sessionId: body.sessionId,
+        told: answers.known.length,
+        strangers: answers.strangers,
+      })
+      if (verdict === 'error') throw brokerError(body.errorCode, `Fetch at broker ${node}`)
+      if (verdict === 'again') {
+        this.#planner.release(plan)
+        this.#pump()
+        return
+      }
     } catch (error) {
+      session.lost()
       this.#planner.release(plan)
       if (this.#closed) return
       this.#failedWhole(plan, error)
@@ -225,41 +304,136 @@ export class FetchLoop implements AsyncDisposable {
     this.#planner.release(plan)
     if (this.#closed) return
     this.#refreshFailures = 0
-    for (const { item, told } of partitions) {
+    for (const { item, told } of answers.known) {
       if (!this.#planner.isWanted(item)) continue
       if (told.errorCode === ErrorCode.NONE) this.#take(item, told)
       else this.#refused(item, told)
     }
+    if (answers.known.length < items.length) this.#unmentioned(items, answers, isFull)
     this.#pump()
     this.#deliver()
   }
 
-  #request(plan: FetchPlan, version: number): Draft<Requests[typeof Api.Fetch]> {
+  /** In a session, silence about a partition means nothing new. Where all were named it means nothing at all. */
+  #unmentioned(items: readonly FetchItem[], answers: Answers, isFull: boolean): void {
+    const known = new Set(answers.known.map(({ item }) => item))
+    const now = performance.now()
+    for (const item of items) {
+      if (known.has(item)) continue
+      if (isFull) this.#planner.delay(item, now)
+      else this.#planner.quiet(item)
+    }
+  }
+
+  #request(
+    asked: SessionRequest,
+    { maxWaitMs, version }: { readonly maxWaitMs: number; readonly version: number },
+  ): Draft<Requests[typeof Api.Fetch]> {
+    const byId = version >= firstWithIds
     const topics = new Map<string, { topic: string; topicId: string; partitions: object[] }>()
-    for (const { held, position, leaderEpoch } of plan.items) {
-      const id = held.topicId
-      const topic = topics.get(id + held.topic) ?? {
-        topic: version < 13 ? held.topic : '',
-        topicId: version < 13 ? zeroId : id,
-        partitions: [],
+    for (const { held, position, leaderEpoch, lastEpoch } of asked.items) {
+      const key = byId ? held.topicId : held.topic
+      let topic = topics.get(key)
+      if (topic === undefined) {
+        topic = { topic: byId ? '' : held.topic, topicId: byId ? held.topicId : zeroId, partitions: [] }
+        topics.set(key, topic)
       }
       topic.partitions.push({
         partition: held.partition,
         currentLeaderEpoch: leaderEpoch,
         fetchOffset: position,
+        // Before version 12 there is no such field, and the check on a new leader has to do alone.
+        lastFetchedEpoch: version >= firstWithLastEpoch ? lastEpoch : -1,
         partitionMaxBytes: this.#options.maxBytesPerPartition,
       })
-      topics.set(id + held.topic, topic)
+    }
+    const forgotten = new Map<string, { topic: string; topicId: string; partitions: number[] }>()
+    for (const { topic, topicId, partition } of asked.forgotten) {
+      const key = byId ? topicId : topic
+      const entry = forgotten.get(key)
+      if (entry !== undefined) entry.partitions.push(partition)
+      else {
+        const names = { topic: byId ? '' : topic, topicId: byId ? topicId : zeroId }
+        forgotten.set(key, { ...names, partitions: [partition] })
+      }
     }
     return {
-      maxWaitMs: plan.maxWaitMs,
+      maxWaitMs,
       minBytes: this.#options.minBytes,
       maxBytes: this.#options.maxBytes,
       isolationLevel: this.#options.isolation === 'read_committed' ? 1 : 0,
-      sessionId: 0,
-      sessionEpoch: -1,
+      sessionId: asked.sessionId,
+      sessionEpoch: asked.sessionEpoch,
       topics: [...topics.values()],
+      forgottenTopicsData: [...forgotten.values()],
     }
+  }
+
+  /** Compares positions with the log of a leader that is new to them. */
+  async #check(plan: CheckPlan): Promise<void> {
+    const topics = new Map<string, { topic: string; partitions: object[] }>()
+    const asked = new Map<string, CheckItem>()
+    for (const item of plan.items) {
+      const { topic, partition } = item.held
+      asked.set(keyOf(item.held), item)
+      const entry = topics.get(topic) ?? { topic, partitions: [] }
+      entry.partitions.push({ partition, currentLeaderEpoch: item.leaderEpoch, leaderEpoch: item.epoch })
+      topics.set(topic, entry)
+    }
+    try {
+      const { body } = await this.#cluster.request(
+        plan.node,
+        Api.OffsetForLeaderEpoch,
+        { replicaId: -1, topics: [...topics.values()] },
+        { minVersion: firstEpochVersion, maxVersion: 4, signal: this.#abort.signal },
+      )
+      if (this.#closed) return
+      for (const { topic, partitions } of body.topics) {
+        for (const told of partitions) {
+          const key = `${topic}\0${told.partition}`
+          const item = asked.get(key)
+          if (item === undefined || !asked.delete(key)) continue
+          // Moved on meanwhile: then this says nothing of the new position, which is asked for in its turn.
+          if (!this.#planner.isWanted(item)) this.#planner.checked(item)
+          else if (told.errorCode !== ErrorCode.NONE) this.#failed(item, told.errorCode, 'OffsetForLeaderEpoch')
+          else if (isOfThisLog(item, told)) this.#planner.checked(item)
+          else this.#truncated(item, { epoch: told.leaderEpoch, endOffset: told.endOffset })
+        }
+      }
+    } catch (error) {
+      if (this.#closed) return
+      if (error instanceof OttlaError && error.code === 'OTTLA_KAFKA_UNSUPPORTED_VERSION') {
+        // A broker that cannot be asked has nothing to compare with.
+        for (const item of asked.values()) this.#planner.checked(item)
+        asked.clear()
+      }
+    }
+    const now = performance.now()
+    for (const item of asked.values()) this.#planner.delay(item, now)
+    if (asked.size > 0) this.#refresh()
+    this.#pump()
+  }
+
+  /** Records that were read are not in the leader's log: it was elected without having them, and has others now. */
+  #truncated(item: FetchItem, end: { readonly epoch: number; readonly endOffset: number }): void {
+    const { held, position } = item
+    const { topic, partition } = held
+    const policy = this.#options.outOfRange ?? 'fail'
+    const isKnown = end.epoch >= 0 && end.endOffset >= 0
+    const load = this.#cargo.get(keyOf(held))
+    const goesOnAt =
+      policy === 'fail' || !isKnown ? null : Math.min(end.endOffset, load?.held === held ? load.delivered : position)
+    if (goesOnAt === null) this.stop(held)
+    else this.seek(held, goesOnAt)
+    const where = isKnown ? `from offset ${end.endOffset} on` : 'at an offset it cannot tell'
+    this.#on.fault(
+      held,
+      new OttlaError(
+        'OTTLA_KAFKA_LOG_TRUNCATED',
+        `the log of ${topic}-${partition} is another ${where}: records up to ${position} were read that its new leader does not have`,
+        { details: { topic, partition, position, divergesAt: isKnown ? end.endOffset : null, goesOnAt } },
+      ),
+    )
   }
 
   /** No usable answer: every partition in it waits, and its leader may be another by now. */
@@ -276,6 +450,10 @@ export class FetchLoop implements AsyncDisposable {
   }
 
   #take(item: FetchItem, told: FetchResponsePartitionData): void {
+    if (told.divergingEpoch.epoch >= 0) {
+      this.#truncated(item, told.divergingEpoch)
+      return
+    }
     const records = told.records ?? noRecords
     const end = scan(records)
     this.#planner.advance(item, {
@@ -291,8 +469,9 @@ export class FetchLoop implements AsyncDisposable {
     const key = keyOf(item.held)
     const entry = this.#cargo.get(key)
     const cargo = { records, from: item.position, filter: new AbortedFilter(told.abortedTransactions), at: 0 }
-    if (entry === undefined || entry.held !== item.held) this.#cargo.set(key, { held: item.held, list: [cargo] })
-    else entry.list.push(cargo)
+    if (entry === undefined || entry.held !== item.held) {
+      this.#cargo.set(key, { held: item.held, list: [cargo], delivered: item.position })
+    } else entry.list.push(cargo)
     this.#planner.setLoaded(item.held, true)
   }
 
@@ -300,7 +479,6 @@ export class FetchLoop implements AsyncDisposable {
     const { held } = item
     const code = told.errorCode
     const now = performance.now()
-    const isFirst = this.#planner.failures(held) === 0
     const { leaderId, leaderEpoch } = told.currentLeader
     switch (code) {
       case ErrorCode.OFFSET_OUT_OF_RANGE:
@@ -316,14 +494,22 @@ export class FetchLoop implements AsyncDisposable {
           // The answer itself says who leads now; no need to wait or ask.
           if (this.#cluster.metadata.node(leaderId) !== undefined) return
         }
-        if (isRetriable(code) || code === ErrorCode.UNKNOWN_TOPIC_ID || code === ErrorCode.INCONSISTENT_TOPIC_ID) {
-          this.#planner.delay(item, now)
-          this.#refresh()
-          return
-        }
-        this.#planner.delay(item, now, this.#options.retryBackoffMaxMs)
-        if (isFirst) this.#on.fault(held, brokerError(code, `Fetch of ${held.topic}-${held.partition}`))
+        this.#failed(item, code, 'Fetch')
     }
+  }
+
+  /** A partition's own error: passing ones wait and ask for metadata, others are told once and asked again seldom. */
+  #failed(item: FetchItem, code: number, api: string): void {
+    const now = performance.now()
+    if (isRetriable(code) || code === ErrorCode.UNKNOWN_TOPIC_ID || code === ErrorCode.INCONSISTENT_TOPIC_ID) {
+      this.#planner.delay(item, now)
+      this.#refresh()
+      return
+    }
+    const { held } = item
+    const isFirst = this.#planner.failures(held) === 0
+    this.#planner.delay(item, now, this.#options.retryBackoffMaxMs)
+    if (isFirst) this.#on.fault(held, brokerError(code, `${api} of ${held.topic}-${held.partition}`))
   }
 
   /** Out of range is only believed when the current leader's log really does not hold the position. */
@@ -344,14 +530,21 @@ export class FetchLoop implements AsyncDisposable {
       )
       if (this.#closed || !this.#planner.isWanted(item)) return
       if (start === undefined || end === undefined || start.error !== 0 || end.error !== 0) return
-      if (position >= start.offset && position <= end.offset) return
-      this.stop(held)
+      if (position >= start.offset && position <= end.offset) {
+        // The leader does not know the epoch of the last record read: its log may be another by now.
+        this.#planner.doubt(item)
+        return
+      }
+      const policy = this.#options.outOfRange ?? 'fail'
+      const goesOnAt = policy === 'fail' ? null : policy === 'earliest' ? start.offset : end.offset
+      if (goesOnAt === null) this.stop(held)
+      else this.#skipTo(held, goesOnAt)
       this.#on.fault(
         held,
         new OttlaError(
           'OTTLA_KAFKA_OFFSET_OUT_OF_RANGE',
           `${topic}-${partition} holds offsets ${start.offset} to ${end.offset}, and ${position} was asked for`,
-          { details: { topic, partition, position, logStart: start.offset, logEnd: end.offset } },
+          { details: { topic, partition, position, logStart: start.offset, logEnd: end.offset, goesOnAt } },
         ),
       )
     })().finally(() => {
@@ -359,6 +552,14 @@ export class FetchLoop implements AsyncDisposable {
       this.#open.delete(run)
     })
     this.#open.add(run)
+  }
+
+  /** Fetches elsewhere, but what was fetched before is still handed on. */
+  #skipTo(held: HeldPartition, position: number): void {
+    const isLoaded = this.#cargo.get(keyOf(held))?.held === held
+    this.#planner.seek(held, position)
+    this.#planner.setLoaded(held, isLoaded)
+    this.#pump()
   }
 
   /** Hands on what may be handed on. Callbacks may pause, resume, seek and release. */
@@ -372,7 +573,7 @@ export class FetchLoop implements AsyncDisposable {
     }
   }
 
-  #deliverPartition(entry: { readonly held: HeldPartition; readonly list: Cargo[] }): void {
+  #deliverPartition(entry: Load): void {
     const { held, list } = entry
     const key = keyOf(held)
     const isCurrent = (): boolean => this.#cargo.get(key) === entry && this.#planner.mayDeliver(held)
@@ -392,7 +593,10 @@ export class FetchLoop implements AsyncDisposable {
         return
       }
       if (batch === null) list.shift()
-      else this.#on.batch(held, batch)
+      else {
+        entry.delivered = batch.nextPosition
+        this.#on.batch(held, batch)
+      }
     }
   }
 
@@ -454,29 +658,50 @@ export class FetchLoop implements AsyncDisposable {
 
 const noRecords = new Uint8Array()
 
+interface Answers {
+  readonly known: readonly { readonly item: FetchItem; readonly told: FetchResponsePartitionData }[]
+  /** Partitions told that were not asked for, or told twice. */
+  readonly strangers: number
+}
+
 /** Pairs what was told with what was asked; anything not asked for is dropped. */
 function matchAnswers(
-  plan: FetchPlan,
+  items: readonly FetchItem[],
   responses: readonly {
     readonly topic: string
     readonly topicId: string
     readonly partitions: readonly FetchResponsePartitionData[]
   }[],
-): { readonly item: FetchItem; readonly told: FetchResponsePartitionData }[] {
+): Answers {
   const asked = new Map<string, FetchItem>()
-  for (const item of plan.items) {
-    asked.set(`${item.held.topic}\0${item.held.partition}`, item)
-    if (item.held.topicId !== zeroId) asked.set(`${item.held.topicId}\0${item.held.partition}`, item)
+  if (responses.length > 0) {
+    for (const item of items) {
+      asked.set(`${item.held.topic}\0${item.held.partition}`, item)
+      if (item.held.topicId !== zeroId) asked.set(`${item.held.topicId}\0${item.held.partition}`, item)
+    }
   }
-  const matched: { item: FetchItem; told: FetchResponsePartitionData }[] = []
+  const known: { item: FetchItem; told: FetchResponsePartitionData }[] = []
+  let strangers = 0
   for (const { topic, topicId, partitions } of responses) {
     const name = topic === '' ? topicId : topic
     for (const told of partitions) {
-      const item = asked.get(`${name}\0${told.partitionIndex}`)
-      if (item !== undefined) matched.push({ item, told })
+      const key = `${name}\0${told.partitionIndex}`
+      const item = asked.get(key)
+      if (item === undefined) strangers++
+      else {
+        known.push({ item, told })
+        asked.delete(key)
+      }
     }
   }
-  return matched
+  return { known, strangers }
+}
+
+/** Does the leader's log hold what lies before the position? `epoch` and `endOffset`: where that epoch ends in it. */
+function isOfThisLog(item: CheckItem, end: { readonly leaderEpoch: number; readonly endOffset: number }): boolean {
+  if (end.leaderEpoch < 0 || end.endOffset < item.position) return false
+  // An epoch that came with a commit may be newer than the record before it, so an older answer proves nothing.
+  return item.lastEpoch < 0 || end.leaderEpoch >= item.lastEpoch
 }
 
 /** Where the whole batches of an answer end, from their headers alone; what is odd is met when it is handed on. */

@@ -19,11 +19,15 @@ class Script {
     return held
   }
 
+  readonly leaderOf = (held: HeldPartition): Leader =>
+    this.leaders.get(held.partition) ?? { node: held.partition % 2, epoch: 0 }
+
   plan(nowMs = 0) {
-    return this.planner.plan(
-      (held) => this.leaders.get(held.partition) ?? { node: held.partition % 2, epoch: 0 },
-      nowMs,
-    )
+    return this.planner.plan(this.leaderOf, nowMs)
+  }
+
+  checks(nowMs = 0) {
+    return this.planner.checks(this.leaderOf, nowMs)
   }
 }
 
@@ -194,4 +198,88 @@ test('an abort whose marker is not in the answer leaves out all that follows of 
   assert.equal(filter.leavesOut(data(2, 12)), false)
   assert.equal(filter.leavesOut(plain), false)
   assert.equal(filter.leavesOut(data(1, 14)), true)
+})
+
+test('a new leader is asked about the last record read before anything is fetched from it', () => {
+  const s = new Script()
+  const held = s.hold(0)
+  s.hold(2)
+  const [first] = s.plan()
+  assert.ok(first)
+  s.planner.release(first)
+  assert.deepEqual(s.checks(), [], 'nothing was read, so there is nothing to compare')
+  for (const item of first.items) s.planner.advance(item, { position: 10, epoch: 4, highWatermark: 10 })
+  assert.deepEqual(s.checks(), [], 'still the leader that gave the records')
+  s.leaders.set(0, { node: 1, epoch: 5 })
+  assert.deepEqual(summary(s.plan()), ['0: 2@10'])
+  const [check] = s.checks()
+  assert.ok(check)
+  assert.equal(check.node, 1)
+  assert.deepEqual(
+    check.items.map(({ position, epoch, leaderEpoch }) => [position, epoch, leaderEpoch]),
+    [[10, 4, 5]],
+  )
+  assert.deepEqual(s.checks(), [], 'asked once')
+  assert.deepEqual(s.plan(), [], 'and not fetched meanwhile')
+  s.planner.checked(check.items[0]!)
+  const [next] = s.plan()
+  assert.deepEqual(summary([next!]), ['1: 0@10'])
+  assert.equal(next?.items[0]?.lastEpoch, 4)
+  assert.equal(s.planner.epoch(held), 4)
+})
+
+test('a check that fails in a passing way is repeated later; one for a position left meanwhile says nothing', () => {
+  const s = new Script()
+  const held = s.hold(0)
+  s.planner.seek(held, 7, 3)
+  const [check] = s.checks()
+  assert.ok(check)
+  s.planner.delay(check.items[0]!, 0)
+  assert.deepEqual(s.plan(0), [])
+  assert.equal(s.planner.wakeAtMs, 100)
+  const [second] = s.checks(100)
+  assert.ok(second)
+  s.planner.seek(held, 9, 3)
+  s.planner.checked(second.items[0]!)
+  assert.deepEqual(s.plan(100), [], 'position 9 has not been compared')
+  const [third] = s.checks(100)
+  assert.equal(third?.items[0]?.position, 9)
+})
+
+test("an old leader's late answer is compared with the new leader's log", () => {
+  const s = new Script()
+  const held = s.hold(0)
+  s.planner.seek(held, 7, 3)
+  s.planner.checked(s.checks()[0]!.items[0]!)
+  const [old] = s.plan()
+  assert.ok(old)
+  s.leaders.set(0, { node: 1, epoch: 1 })
+  s.planner.checked(s.checks()[0]!.items[0]!)
+  s.planner.release(old)
+  s.planner.advance(old.items[0]!, { position: 12, epoch: 3, highWatermark: 12 })
+  assert.deepEqual(s.plan(), [])
+  assert.equal(s.checks()[0]?.items[0]?.position, 12)
+})
+
+test('an epoch that came with a commit is compared on a new leader and never told as that of the last record', () => {
+  const s = new Script()
+  const held = s.ownership.gain('t', 'id', 0)
+  s.planner.add(held, 5, 3)
+  s.planner.open(held)
+  assert.deepEqual(s.plan(), [])
+  const [check] = s.checks()
+  assert.equal(check?.items[0]?.epoch, 3)
+  assert.equal(check?.items[0]?.lastEpoch, -1)
+  s.planner.checked(check!.items[0]!)
+  assert.equal(s.plan()[0]?.items[0]?.lastEpoch, -1)
+  assert.equal(s.planner.epoch(held), -1)
+})
+
+test('where the cluster tells no leader epochs nothing is compared', () => {
+  const s = new Script()
+  s.leaders.set(0, { node: 0, epoch: -1 })
+  const held = s.hold(0)
+  s.planner.seek(held, 7, 3)
+  assert.deepEqual(s.checks(), [])
+  assert.deepEqual(summary(s.plan()), ['0: 0@7'])
 })

@@ -12,9 +12,20 @@
  * ```
  *
  * At most one fetch is open per broker. A slot takes part in the next one when it is open, not backing off, has a leader
- * on that broker, and holds no undelivered records while paused. Every answer is matched by `stamp`, which moves on
- * when the slot is removed, stopped or seeked: what was asked before that is dropped. And by position: of two fetches from one position
- * (an old leader's and a new one's) only the first answer counts. One slot's failure delays that slot only.
+ * on that broker, holds no undelivered records while paused, and its position is known to be one of that leader's log.
+ *
+ * That last thing is a check per leader epoch (KIP-320): a position whose last record is known by leader epoch (it was
+ * fetched, or committed with one) is compared with the log of every new leader before anything is fetched from it. A
+ * leader that was elected without having everything ends that epoch below the position.
+ *
+ * ```
+ *  unchecked ──asked──► checking ──as it should be──► checked (under leader epoch e) ──another leader epoch──► unchecked
+ *      ▲                   │ │
+ *      └──passing error────┘ └──ends below──► truncated: whoever asked stops the slot or seeks
+ * ```
+ * Every answer is matched by `stamp`, which moves on when the slot is removed, stopped or seeked: what was asked before
+ * that is dropped. And by position: of two fetches from one position (an old leader's and a new one's) only the first
+ * answer counts. One slot's failure delays that slot only.
  */
 import type { HeldPartition } from './ownership.ts'
 
@@ -36,7 +47,21 @@ export interface FetchItem {
   readonly held: HeldPartition
   readonly stamp: number
   readonly position: number
+  /** Of the leader that is asked, as far as we know. */
   readonly leaderEpoch: number
+  /** Leader epoch of the record before the position, -1 when not known for certain. */
+  readonly lastEpoch: number
+}
+
+/** Positions to be compared with one leader's log before anything is fetched from it. */
+export interface CheckPlan {
+  readonly node: number
+  readonly items: readonly CheckItem[]
+}
+
+/** A position whose last record is said to be of `epoch`. */
+export interface CheckItem extends FetchItem {
+  readonly epoch: number
 }
 
 /** One Fetch request. */
@@ -49,8 +74,13 @@ export interface FetchPlan {
 interface Slot {
   readonly held: HeldPartition
   position: number
-  /** Leader epoch of the last batch taken; -1 before the first. */
+  /** Leader epoch of the last batch taken, or the one that came with the position; -1 when neither is there. */
   epoch: number
+  /** `epoch` is of a batch taken. What a commit says may be newer than the record before its offset. */
+  isExact: boolean
+  /** The position is one of the log of the leader of this epoch. */
+  checkedEpoch: number
+  checking: boolean
   stamp: number
   mode: 'waiting' | 'open' | 'stopped'
   paused: boolean
@@ -79,12 +109,15 @@ export class FetchPlanner {
     this.#settings = settings
   }
 
-  /** Takes a partition in; nothing is fetched before `open`. */
-  add(held: HeldPartition, position: number): void {
+  /** Takes a partition in; nothing is fetched before `open`. `epoch`: leader epoch that came with the position, or -1. */
+  add(held: HeldPartition, position: number, epoch = -1): void {
     this.#slots.set(keyOf(held), {
       held,
       position,
-      epoch: -1,
+      epoch,
+      isExact: false,
+      checkedEpoch: -1,
+      checking: false,
       stamp: ++this.#stamps,
       mode: 'waiting',
       paused: false,
@@ -111,13 +144,17 @@ export class FetchPlanner {
     slot.mode = 'stopped'
     slot.stamp = ++this.#stamps
     slot.loaded = false
+    slot.checking = false
   }
 
-  seek(held: HeldPartition, position: number): void {
+  seek(held: HeldPartition, position: number, epoch = -1): void {
     const slot = this.#slot(held)
     if (slot === undefined) return
     slot.position = position
-    slot.epoch = -1
+    slot.epoch = epoch
+    slot.isExact = false
+    slot.checkedEpoch = -1
+    slot.checking = false
     slot.stamp = ++this.#stamps
     slot.loaded = false
     slot.retryAtMs = 0
@@ -159,7 +196,8 @@ export class FetchPlanner {
 
   /** Leader epoch of the last batch taken, -1 when none was. */
   epoch(held: HeldPartition): number {
-    return this.#slot(held)?.epoch ?? -1
+    const slot = this.#slot(held)
+    return slot?.isExact ? slot.epoch : -1
   }
 
   /** End of the log as the last answer told it, -1 before the first one. */
@@ -182,10 +220,21 @@ export class FetchPlanner {
     slot.highWatermark = told.highWatermark
     if (told.position <= slot.position) return
     slot.position = told.position
-    if (told.epoch >= 0) slot.epoch = told.epoch
+    slot.epoch = told.epoch
+    slot.isExact = told.epoch >= 0
+    // An old leader's late answer: what it says was not compared with the log of the new one.
+    slot.checkedEpoch = item.leaderEpoch
     // To the end of the queue: brokers fill an answer in the order of the request.
     this.#slots.delete(keyOf(item.held))
     this.#slots.set(keyOf(item.held), slot)
+  }
+
+  /** A good answer that brought nothing new of this partition. */
+  quiet(item: FetchItem): void {
+    const slot = this.#slot(item.held)
+    if (slot === undefined || !this.isWanted(item)) return
+    slot.failures = 0
+    slot.retryAtMs = 0
   }
 
   knowHighWatermark(held: HeldPartition, highWatermark: number): void {
@@ -200,6 +249,7 @@ export class FetchPlanner {
     const { retryBackoffMs, retryBackoffMaxMs } = this.#settings
     const delayMs = Math.min(retryBackoffMaxMs, retryBackoffMs * 2 ** Math.min(slot.failures, 16))
     slot.failures++
+    slot.checking = false
     slot.retryAtMs = nowMs + Math.max(atLeastMs, delayMs)
   }
 
@@ -211,6 +261,40 @@ export class FetchPlanner {
   /** The broker answered or failed as a whole; it may be asked again. */
   release(plan: FetchPlan): void {
     this.#busy.delete(plan.node)
+  }
+
+  /** Positions to be checked now. Each is left out of fetches until `checked` or `delay`. */
+  checks(leaderOf: (held: HeldPartition) => Leader, nowMs: number): readonly CheckPlan[] {
+    const byNode = new Map<number, CheckItem[]>()
+    for (const slot of this.#slots.values()) {
+      if (slot.mode !== 'open' || slot.checking || slot.retryAtMs > nowMs) continue
+      const leader = leaderOf(slot.held)
+      if (leader.node < 0 || !mustCheck(slot, leader)) continue
+      slot.checking = true
+      const item = { ...itemOf(slot, leader), epoch: slot.epoch }
+      const items = byNode.get(leader.node)
+      if (items === undefined) byNode.set(leader.node, [item])
+      else items.push(item)
+    }
+    return [...byNode].map(([node, items]) => ({ node, items }))
+  }
+
+  /** The position is one of this leader's log. */
+  checked(item: CheckItem): void {
+    const slot = this.#slot(item.held)
+    if (slot === undefined || slot.stamp !== item.stamp) return
+    slot.checking = false
+    // Records of an earlier leader may have come meanwhile: then the new position is asked for once more.
+    if (slot.position !== item.position) return
+    slot.checkedEpoch = item.leaderEpoch
+    slot.failures = 0
+    slot.retryAtMs = 0
+  }
+
+  /** The leader's answer does not fit the position: compare them again before the next fetch. */
+  doubt(item: FetchItem): void {
+    const slot = this.#slot(item.held)
+    if (slot !== undefined && this.isWanted(item)) slot.checkedEpoch = -1
   }
 
   /** Fetches to send now. Their brokers are busy until `release`. */
@@ -231,12 +315,17 @@ export class FetchPlanner {
         if (this.#wakeAtMs === null || slot.retryAtMs < this.#wakeAtMs) this.#wakeAtMs = slot.retryAtMs
         continue
       }
+      if (mustCheck(slot, leader)) {
+        crowded.add(leader.node)
+        continue
+      }
       if (this.#busy.has(leader.node)) continue
       if (slot.paused && slot.loaded) {
         crowded.add(leader.node)
         continue
       }
-      const item = { held: slot.held, stamp: slot.stamp, position: slot.position, leaderEpoch: leader.epoch }
+      slot.checkedEpoch = leader.epoch
+      const item = itemOf(slot, leader)
       const items = byNode.get(leader.node)
       if (items === undefined) byNode.set(leader.node, [item])
       else items.push(item)
@@ -267,5 +356,20 @@ export class FetchPlanner {
   #slot(held: HeldPartition): Slot | undefined {
     const slot = this.#slots.get(keyOf(held))
     return slot?.held.ownership === held.ownership ? slot : undefined
+  }
+}
+
+/** Without an epoch on both sides there is nothing to compare. */
+function mustCheck(slot: Slot, leader: Leader): boolean {
+  return slot.epoch >= 0 && leader.epoch >= 0 && slot.checkedEpoch !== leader.epoch
+}
+
+function itemOf(slot: Slot, leader: Leader): FetchItem {
+  return {
+    held: slot.held,
+    stamp: slot.stamp,
+    position: slot.position,
+    leaderEpoch: leader.epoch,
+    lastEpoch: slot.isExact ? slot.epoch : -1,
   }
 }
