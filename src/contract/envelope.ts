@@ -5,7 +5,7 @@
  * it. What is written by others is never trusted to be short, ASCII or sane.
  */
 import { recordUrn } from './id.ts'
-import { decodeUtf8, encodeUtf8, sameBytes, showUtf8 } from './text.ts'
+import { decodeUtf8, encodeUtf8, sameBytesAt, showUtf8 } from './text.ts'
 
 /** One header. Keys repeat; the last one wins where ottla reads. */
 export interface Header {
@@ -23,7 +23,18 @@ export interface RecordView {
   readonly key: Uint8Array | null
   readonly value: Uint8Array | null
   readonly headers: readonly Header[]
+  /** Shows the same headers in place, without an object for each. False: this log cannot. */
+  eachHeader?(visit: HeaderVisitor): boolean
 }
+
+/** Told of a header by where its name and its value lie in `bytes`. `valueFrom` is -1 when the value is null. */
+export type HeaderVisitor = (
+  bytes: Uint8Array,
+  nameFrom: number,
+  nameTo: number,
+  valueFrom: number,
+  valueTo: number,
+) => void
 
 /** Longest `ce_id`, `ce_type`, `ce_source` and `ottla-*` value, in bytes. */
 export const maxAttributeBytes = 256
@@ -31,13 +42,31 @@ export const maxAttributeBytes = 256
 export const maxOwnHeaders = 16
 const maxStateBytes = 512
 
+/** Text that is known to be good and has not been asked for yet. */
+class TextInPlace {
+  readonly #bytes: Uint8Array
+  readonly #from: number
+  readonly #to: number
+
+  /** The bytes must be ASCII. */
+  constructor(bytes: Uint8Array, from: number, to: number) {
+    this.#bytes = bytes
+    this.#from = from
+    this.#to = to
+  }
+
+  read(): string {
+    return showUtf8(this.#bytes.subarray(this.#from, this.#to))
+  }
+}
+
 /** Attributes of an event as they were found: absent ones are null. */
 export interface Attributes {
-  readonly id: string | null
-  readonly source: string | null
+  readonly id: string | TextInPlace | null
+  readonly source: string | TextInPlace | null
   readonly type: string | null
   readonly timeMs: number | null
-  readonly traceparent: string | null
+  readonly traceparent: string | TextInPlace | null
   readonly tracestate: string | null
 }
 
@@ -50,31 +79,57 @@ const structured = 'application/cloudevents'
  */
 export class Envelope {
   readonly record: RecordView
-  /** `ce_id`, or `urn:kafka:<topic id>:<partition>:<offset>` of a record without one. */
-  readonly id: string
-  /** `ce_source`, or `urn:kafka:<topic id>` of a record without one. */
-  readonly source: string
   /** `ce_type`, null on a record without an envelope. */
   readonly type: string | null
   /** `ce_time`, else the record's timestamp; milliseconds since the epoch. Orders nothing. */
   readonly timeMs: number
-  readonly traceparent: string | null
   readonly tracestate: string | null
   /** Did both `ce_id` and `ce_source` stand in the record? Copies of one where they did not need them added. */
   readonly identified: boolean
   /** Header values that counted as absent. */
   readonly badHeaders: number
 
+  #id: string | TextInPlace | null
+  #source: string | TextInPlace | null
+  #traceparent: string | TextInPlace | null
+
   constructor(record: RecordView, attributes: Attributes, badHeaders: number) {
     this.record = record
     this.identified = attributes.id !== null && attributes.source !== null
-    this.id = attributes.id ?? recordUrn(record.topicId, record.partition, record.position)
-    this.source = attributes.source ?? `urn:kafka:${record.topicId}`
+    this.#id = attributes.id
+    this.#source = attributes.source
     this.type = attributes.type
     this.timeMs = attributes.timeMs ?? record.timestampMs
-    this.traceparent = attributes.traceparent
+    this.#traceparent = attributes.traceparent
     this.tracestate = attributes.tracestate
     this.badHeaders = badHeaders
+  }
+
+  /** `ce_id`, or `urn:kafka:<topic id>:<partition>:<offset>` of a record without one. */
+  get id(): string {
+    const id = this.#id
+    if (typeof id === 'string') return id
+    const { topicId, partition, position } = this.record
+    const text = id === null ? recordUrn(topicId, partition, position) : id.read()
+    this.#id = text
+    return text
+  }
+
+  /** `ce_source`, or `urn:kafka:<topic id>` of a record without one. */
+  get source(): string {
+    const source = this.#source
+    if (typeof source === 'string') return source
+    const text = source === null ? `urn:kafka:${this.record.topicId}` : source.read()
+    this.#source = text
+    return text
+  }
+
+  get traceparent(): string | null {
+    const traceparent = this.#traceparent
+    if (traceparent === null || typeof traceparent === 'string') return traceparent
+    const text = traceparent.read()
+    this.#traceparent = text
+    return text
   }
 
   /** The key as text, for showing: bytes that are no UTF-8 become U+FFFD. */
@@ -109,77 +164,90 @@ export interface ReadHeaders {
   readonly structured: boolean
 }
 
-/** Turns bytes of `ce_type` into its text; a topic's table does it without decoding. */
-export type TypeReader = (bytes: Uint8Array) => string | null
+/** Turns bytes of `ce_type`, from and to, into its text; a topic's table does it without decoding. */
+export type TypeReader = (bytes: Uint8Array, from: number, to: number) => string | null
 
 const versionBytes = encodeUtf8('1.0')
 const jsonBytes = encodeUtf8('application/json')
 
-/** Reads the headers of a record. Never throws. */
-export function readHeaders(record: RecordView, knownType: TypeReader): ReadHeaders {
-  let specversion: Uint8Array | null = null
-  let id: Uint8Array | null = null
-  let source: Uint8Array | null = null
-  let type: Uint8Array | null = null
-  let time: Uint8Array | null = null
-  let content: Uint8Array | null = null
-  let traceparent: Uint8Array | null = null
-  let tracestate: Uint8Array | null = null
+/** The headers that are read, and the place of each in what was found. */
+const readNames = [
+  'ce_specversion',
+  'ce_id',
+  'ce_source',
+  'ce_type',
+  'ce_time',
+  'content-type',
+  'traceparent',
+  'tracestate',
+] as const
+const [specversionAt, idAt, sourceAt, typeAt, timeAt, contentAt, traceparentAt, tracestateAt] = [0, 1, 2, 3, 4, 5, 6, 7]
+const nameBytes = readNames.map(encodeUtf8)
+
+/** Where the value of each was found in the record being read; `foundFrom` -1: absent, or null. Used again for each record. */
+const foundBytes: Uint8Array[] = readNames.map(() => versionBytes)
+const foundFrom = new Int32Array(readNames.length)
+const foundTo = new Int32Array(readNames.length)
+
+function note(bytes: Uint8Array, nameFrom: number, nameTo: number, valueFrom: number, valueTo: number): void {
+  for (let at = 0; at < nameBytes.length; at++) {
+    if (!sameBytesAt(nameBytes[at]!, bytes, nameFrom, nameTo)) continue
+    foundBytes[at] = bytes
+    foundFrom[at] = valueFrom
+    foundTo[at] = valueTo
+    return
+  }
+}
+
+function findHeaders(record: RecordView): void {
+  foundFrom.fill(-1)
+  if (record.eachHeader?.(note) === true) return
   const { headers } = record
   for (let i = 0; i < headers.length; i++) {
     const { key, value } = headers[i]!
-    switch (key) {
-      case 'ce_specversion':
-        specversion = value
-        break
-      case 'ce_id':
-        id = value
-        break
-      case 'ce_source':
-        source = value
-        break
-      case 'ce_type':
-        type = value
-        break
-      case 'ce_time':
-        time = value
-        break
-      case 'content-type':
-        content = value
-        break
-      case 'traceparent':
-        traceparent = value
-        break
-      case 'tracestate':
-        tracestate = value
-        break
-      default:
-        break
-    }
+    const at = (readNames as readonly string[]).indexOf(key)
+    if (at < 0) continue
+    foundBytes[at] = value ?? versionBytes
+    foundFrom[at] = value === null ? -1 : 0
+    foundTo[at] = value === null ? -1 : value.length
   }
+}
+
+/** Reads the headers of a record. Never throws on account of what stands in them. */
+export function readHeaders(record: RecordView, knownType: TypeReader): ReadHeaders {
+  findHeaders(record)
   let bad = 0
-  const read = <T>(bytes: Uint8Array | null, reader: (bytes: Uint8Array) => T | null): T | null => {
-    if (bytes === null) return null
-    const value = reader(bytes)
+  const read = <T>(at: number, reader: (bytes: Uint8Array, from: number, to: number) => T | null): T | null => {
+    const from = foundFrom[at]!
+    if (from < 0) return null
+    const value = reader(foundBytes[at]!, from, foundTo[at]!)
     if (value === null) bad++
     return value
   }
   // A type only means something in an envelope of a version that we know.
-  const enveloped = read(specversion, (bytes) => (sameBytes(bytes, versionBytes) ? true : null)) === true
+  const enveloped = read(specversionAt!, isKnownVersion) === true
   const attributes: Attributes = {
-    id: read(id, attributeText),
-    source: read(source, attributeText),
-    type: enveloped ? read(type, (bytes) => knownType(bytes) ?? attributeText(bytes)) : null,
-    timeMs: read(time, rfc3339Ms),
-    traceparent: read(traceparent, traceparentText),
-    tracestate: read(tracestate, tracestateText),
+    id: read(idAt!, attributeInPlace),
+    source: read(sourceAt!, attributeInPlace),
+    type: enveloped
+      ? read(typeAt!, (bytes, from, to) => knownType(bytes, from, to) ?? attributeText(bytes, from, to))
+      : null,
+    timeMs: read(timeAt!, rfc3339Ms),
+    traceparent: read(traceparentAt!, traceparentInPlace),
+    tracestate: read(tracestateAt!, tracestateText),
   }
-  const contentType = read(content, contentTypeText)
+  const contentType = read(contentAt!, contentTypeText)
+  // What was found must not keep the record's bytes in memory.
+  foundBytes.fill(versionBytes)
   return {
     envelope: new Envelope(record, attributes, bad),
     contentType,
     structured: contentType?.startsWith(structured) ?? false,
   }
+}
+
+function isKnownVersion(bytes: Uint8Array, from: number, to: number): true | null {
+  return sameBytesAt(versionBytes, bytes, from, to) ? true : null
 }
 
 /** An envelope that was the value of its record, and what it holds. */
@@ -195,10 +263,11 @@ export function readStructured(value: unknown, outer: Envelope): Structured | nu
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return null
   const event = value as Readonly<Record<string, unknown>>
   let bad = outer.badHeaders
-  const read = <T>(name: string, reader: (bytes: Uint8Array) => T | null): T | null => {
+  const read = <T>(name: string, reader: (bytes: Uint8Array, from: number, to: number) => T | null): T | null => {
     const member = Object.hasOwn(event, name) ? event[name] : undefined
     if (member === undefined || member === null) return null
-    const result = typeof member === 'string' ? reader(encodeUtf8(member)) : null
+    const bytes = typeof member === 'string' ? encodeUtf8(member) : null
+    const result = bytes === null ? null : reader(bytes, 0, bytes.length)
     if (result === null) bad++
     return result
   }
@@ -223,18 +292,29 @@ export function readStructured(value: unknown, outer: Envelope): Structured | nu
   return { envelope: new Envelope(outer.record, attributes, bad), contentType, data }
 }
 
-// ── grammar: each reader answers null for what it refuses ──
+// ── grammar: each reader looks at bytes from and to, and answers null for what it refuses ──
 
 /** 1 to 256 bytes of UTF-8 without control characters. */
-function attributeText(bytes: Uint8Array): string | null {
-  if (bytes.length === 0 || bytes.length > maxAttributeBytes) return null
-  for (let i = 0; i < bytes.length; i++) if (bytes[i]! < 0x20 || bytes[i] === 0x7f) return null
-  return decodeUtf8(bytes)
+function attributeText(bytes: Uint8Array, from: number, to: number): string | null {
+  const found = attributeInPlace(bytes, from, to)
+  return found instanceof TextInPlace ? found.read() : found
 }
 
-function contentTypeText(bytes: Uint8Array): string | null {
-  if (sameBytes(bytes, jsonBytes)) return 'application/json'
-  const text = attributeText(bytes)
+/** The same, not read yet when it is ASCII. */
+function attributeInPlace(bytes: Uint8Array, from: number, to: number): string | TextInPlace | null {
+  if (to === from || to - from > maxAttributeBytes) return null
+  let all = 0
+  for (let i = from; i < to; i++) {
+    const byte = bytes[i]!
+    if (byte < 0x20 || byte === 0x7f) return null
+    all |= byte
+  }
+  return all < 0x80 ? new TextInPlace(bytes, from, to) : decodeUtf8(bytes.subarray(from, to))
+}
+
+function contentTypeText(bytes: Uint8Array, from: number, to: number): string | null {
+  if (sameBytesAt(jsonBytes, bytes, from, to)) return 'application/json'
+  const text = attributeText(bytes, from, to)
   if (text === null) return null
   const essence = (text.split(';', 1)[0] as string).trim().toLowerCase()
   return /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/.test(essence) ? essence : null
@@ -243,8 +323,34 @@ function contentTypeText(bytes: Uint8Array): string | null {
 const traceparentForm = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$/
 const zeros = /^0+$/
 
-function traceparentText(bytes: Uint8Array): string | null {
-  const text = attributeText(bytes)
+function traceparentInPlace(bytes: Uint8Array, from: number, to: number): string | TextInPlace | null {
+  return isPlainTraceparent(bytes, from, to) ? new TextInPlace(bytes, from, to) : traceparentText(bytes, from, to)
+}
+
+/** Version 00, and good: what nearly everybody writes, without a text in between. */
+function isPlainTraceparent(bytes: Uint8Array, from: number, to: number): boolean {
+  if (to - from !== 55 || bytes[from] !== 0x30 || bytes[from + 1] !== 0x30) return false
+  if (bytes[from + 2] !== 0x2d || bytes[from + 35] !== 0x2d || bytes[from + 52] !== 0x2d) return false
+  return (
+    hexKind(bytes, from + 3, from + 35) === 'some' &&
+    hexKind(bytes, from + 36, from + 52) === 'some' &&
+    hexKind(bytes, from + 53, to) !== 'none'
+  )
+}
+
+/** `none`: not only lower-case digits of base 16. */
+function hexKind(bytes: Uint8Array, from: number, to: number): 'none' | 'zero' | 'some' {
+  let any = 0
+  for (let i = from; i < to; i++) {
+    const byte = bytes[i]!
+    if (!((byte >= 0x30 && byte <= 0x39) || (byte >= 0x61 && byte <= 0x66))) return 'none'
+    any |= byte ^ 0x30
+  }
+  return any === 0 ? 'zero' : 'some'
+}
+
+function traceparentText(bytes: Uint8Array, from: number, to: number): string | null {
+  const text = attributeText(bytes, from, to)
   const match = text === null ? null : traceparentForm.exec(text)
   if (text === null || match === null) return null
   const [, version, trace, parent, rest] = match as unknown as [string, string, string, string, string | undefined]
@@ -253,31 +359,32 @@ function traceparentText(bytes: Uint8Array): string | null {
   return version === '00' && rest !== undefined ? null : text
 }
 
-function tracestateText(bytes: Uint8Array): string | null {
-  if (bytes.length === 0 || bytes.length > maxStateBytes) return null
-  for (let i = 0; i < bytes.length; i++) if (bytes[i]! < 0x20 || bytes[i]! > 0x7e) return null
-  return decodeUtf8(bytes)
+function tracestateText(bytes: Uint8Array, from: number, to: number): string | null {
+  if (to === from || to - from > maxStateBytes) return null
+  for (let i = from; i < to; i++) if (bytes[i]! < 0x20 || bytes[i]! > 0x7e) return null
+  return decodeUtf8(bytes.subarray(from, to))
 }
 
 const rfc3339 = /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d{2}):(\d{2}))$/
 
 /** Milliseconds since the epoch of an RFC 3339 time. */
-function rfc3339Ms(bytes: Uint8Array): number | null {
-  if (bytes.length < 20 || bytes.length > 35) return null
-  return canonicalMs(bytes) ?? anyRfc3339Ms(bytes)
+function rfc3339Ms(bytes: Uint8Array, from: number, to: number): number | null {
+  if (to - from < 20 || to - from > 35) return null
+  return canonicalMs(bytes, from, to) ?? anyRfc3339Ms(bytes.subarray(from, to))
 }
 
 /** The one form that ottla and `toISOString` write, `2026-01-02T03:04:05.678Z`, without a text in between. */
-function canonicalMs(bytes: Uint8Array): number | null {
-  if (bytes.length !== 24 || bytes[4] !== 0x2d || bytes[7] !== 0x2d || bytes[10] !== 0x54) return null
-  if (bytes[13] !== 0x3a || bytes[16] !== 0x3a || bytes[19] !== 0x2e || bytes[23] !== 0x5a) return null
-  const year = digits(bytes, 0, 4)
-  const month = digits(bytes, 5, 7)
-  const day = digits(bytes, 8, 10)
-  const hour = digits(bytes, 11, 13)
-  const minute = digits(bytes, 14, 16)
-  const second = digits(bytes, 17, 19)
-  const ms = digits(bytes, 20, 23)
+function canonicalMs(bytes: Uint8Array, at: number, to: number): number | null {
+  if (to - at !== 24 || bytes[at + 4] !== 0x2d || bytes[at + 7] !== 0x2d || bytes[at + 10] !== 0x54) return null
+  if (bytes[at + 13] !== 0x3a || bytes[at + 16] !== 0x3a || bytes[at + 19] !== 0x2e || bytes[at + 23] !== 0x5a)
+    return null
+  const year = digits(bytes, at, at + 4)
+  const month = digits(bytes, at + 5, at + 7)
+  const day = digits(bytes, at + 8, at + 10)
+  const hour = digits(bytes, at + 11, at + 13)
+  const minute = digits(bytes, at + 14, at + 16)
+  const second = digits(bytes, at + 17, at + 19)
+  const ms = digits(bytes, at + 20, at + 23)
   // Date.UTC would take years below 100 for the last century's.
   if (year < 100 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return null
   if (!(hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59 && second >= 0 && second <= 59 && ms >= 0)) return null
@@ -383,7 +490,7 @@ export function readOwnHeaders(headers: readonly Header[]): {
   let bad = 0
   for (const { key, value } of headers) {
     if (!key.startsWith('ottla-')) continue
-    const text = value === null || !ownWord.test(key) ? null : attributeText(value)
+    const text = value === null || !ownWord.test(key) ? null : attributeText(value, 0, value.length)
     const word = key.slice('ottla-'.length)
     // The last one counts, so a bad one also removes what stood before it.
     values.delete(word)

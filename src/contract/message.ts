@@ -16,7 +16,7 @@ import {
 import { OttlaError } from './errors.ts'
 import { type AnyEvent, eventInternals, eventOf, keyText, type Message } from './event.ts'
 import { latestOf, parse } from './schema.ts'
-import { decodeUtf8, encodeUtf8, sameBytes } from './text.ts'
+import { decodeUtf8, encodeUtf8, sameBytesAt } from './text.ts'
 import { type AnyTopic, topicInternals, topicOf } from './topic.ts'
 
 // ── out ──
@@ -201,8 +201,8 @@ function typeReader(topic: AnyTopic): TypeReader {
   let reader = typeReaders.get(topic)
   if (reader === undefined) {
     const { types } = topicInternals(topic)
-    reader = (bytes) => {
-      for (let i = 0; i < types.length; i++) if (sameBytes(types[i]!.bytes, bytes)) return types[i]!.ceType
+    reader = (bytes, from, to) => {
+      for (const type of types) if (sameBytesAt(type.bytes, bytes, from, to)) return type.ceType
       return null
     }
     typeReaders.set(topic, reader)

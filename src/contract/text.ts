@@ -1,4 +1,4 @@
-/** Text and bytes: UTF-8 both ways, strict, with a short way for the short ASCII of headers and ids. */
+/** Text and bytes: UTF-8 both ways, strict, with a short way to write the short ASCII of headers and ids. */
 const encoder = new TextEncoder()
 const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const lenient = new TextDecoder('utf-8', { ignoreBOM: true })
@@ -21,10 +21,6 @@ export function encodeUtf8(text: string): Uint8Array {
 
 /** The text of UTF-8 bytes, or null when they are none. */
 export function decodeUtf8(bytes: Uint8Array): string | null {
-  if (bytes.length <= shortBytes) {
-    const text = shortAscii(bytes)
-    if (text !== null) return text
-  }
   try {
     return strict.decode(bytes)
   } catch {
@@ -37,19 +33,16 @@ export function showUtf8(bytes: Uint8Array): string {
   return lenient.decode(bytes)
 }
 
-function shortAscii(bytes: Uint8Array): string | null {
-  let text = ''
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i]!
-    if (byte > 0x7f) return null
-    text += String.fromCharCode(byte)
-  }
-  return text
-}
-
 /** Are these the same bytes? */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+/** Are these the bytes from `from` to `to`? */
+export function sameBytesAt(expected: Uint8Array, bytes: Uint8Array, from: number, to: number): boolean {
+  if (expected.length !== to - from) return false
+  for (let i = 0; i < expected.length; i++) if (expected[i] !== bytes[from + i]) return false
   return true
 }

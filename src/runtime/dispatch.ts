@@ -32,11 +32,12 @@ import { type Breaker, openBreakerOf } from './breaker.ts'
 import { type Ended, ended } from './channels.ts'
 import { HandlerContext, ReceivedMessage } from './context.ts'
 import { deadLetter, errorCode } from './dead-letter.ts'
-import type { Blamed } from './guards.ts'
+import type { Started } from './guards.ts'
 import type { Partition, Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
 import type { Fence, OutboxRecord, Sent } from './ports.ts'
 import { sendAll } from './publish.ts'
+import { RecordInPlace } from './record-in-place.ts'
 import { originalView, retryRecord, returned } from './retry.ts'
 import type { AttemptOutcome, ServiceStats } from './stats.ts'
 
@@ -198,19 +199,11 @@ export class Dispatch {
   }
 
   #decode(work: Work): Decoded {
-    const { batch, index, partition } = work
+    const { partition } = work
     if (partition.topic === null && work.redrive === null) return this.#decodeReturned(work)
     return decodeRecord(
       partition.topic!,
-      {
-        topicId: partition.held.topicId,
-        partition: partition.held.partition,
-        position: work.position,
-        timestampMs: batch.timestampMs(index),
-        key: batch.key(index),
-        value: batch.value(index),
-        headers: batch.headers(index),
-      },
+      new RecordInPlace(partition.held, work.batch, work.index),
       this.#plan.handlers.get(partition.held.topic) ?? noHandlers,
     )
   }
@@ -314,7 +307,7 @@ export class Dispatch {
     }
     if (isThenable(result)) {
       this.inHand.add(work)
-      this.#detached(work, this.#awaitHandler(work, result, envelope))
+      this.#awaitHandler(work, result, envelope)
       return
     }
     const records = context.close()
@@ -330,7 +323,7 @@ export class Dispatch {
   #invoke(work: Work, envelope: Envelope, beganMs: number): unknown {
     const { clock, guards } = this.#surroundings
     try {
-      return guards === null ? call(work) : guards.run(this.#blamed(work, envelope), () => call(work))
+      return guards === null ? call(work) : guards.run(this.#started(work, envelope), call, work)
     } finally {
       const tookMs = clock.monotonicMs() - beganMs
       if (tookMs >= slowTurnMs) this.#warnOfSlowTurn(work.handler!, tookMs)
@@ -339,19 +332,40 @@ export class Dispatch {
 
   // ── without a store ──
 
-  async #awaitHandler(work: Work, result: PromiseLike<unknown>, envelope: Envelope): Promise<void> {
-    try {
-      await result
-    } catch (error) {
-      work.context!.close()
-      this.#failed(work, work.context!.expiry ?? error, envelope)
-      return
-    }
-    const records = work.context!.close()
+  /** One promise beside the handler's own, and two functions. */
+  #awaitHandler(work: Work, result: PromiseLike<unknown>, envelope: Envelope): void {
+    const promise = result instanceof Promise ? result : Promise.resolve(result)
+    promise.then(
+      () => {
+        try {
+          this.#handlerSettled(work, envelope)
+        } catch (error) {
+          this.#events.defect(work.partition, error)
+        }
+      },
+      (error: unknown) => {
+        try {
+          this.#handlerFailed(work, error, envelope)
+        } catch (defect) {
+          this.#events.defect(work.partition, defect)
+        }
+      },
+    )
+  }
+
+  #handlerSettled(work: Work, envelope: Envelope): void {
+    const context = work.context!
+    const records = context.close()
     // It overran its deadline and came back all the same: what it emitted since was refused, so the attempt failed.
-    if (work.context!.expiry !== null) this.#failed(work, work.context!.expiry, envelope)
-    else if (records.length > 0) await this.#sendEmitted(work, records, envelope)
+    if (context.expiry !== null) this.#failed(work, context.expiry, envelope)
+    else if (records.length > 0) this.#detached(work, this.#sendEmitted(work, records, envelope))
     else this.#carryOut(work, handled, envelope)
+  }
+
+  #handlerFailed(work: Work, error: unknown, envelope: Envelope): void {
+    const context = work.context!
+    context.close()
+    this.#failed(work, context.expiry ?? error, envelope)
   }
 
   /** The record counts as handled once what it emitted is stored. */
@@ -862,7 +876,9 @@ export class Dispatch {
     this.running--
     if (this.inHand.delete(work) && work.handler !== null) this.recent.add(work.handler.name)
     this.#withdraw(work)
+    // An entry that waited long is old to the garbage collector: what it still held would outlive it.
     work.payload = undefined
+    work.context = null
   }
 
   /** What a failed attempt says to the service's own breaker. */
@@ -892,7 +908,7 @@ export class Dispatch {
     return this.#plan.handlers.get(topic)!.values().next().value!
   }
 
-  #blamed(work: Work, envelope: Envelope): Blamed {
+  #started(work: Work, envelope: Envelope): Started {
     const { topic, partition } = work.partition.held
     return {
       service: this.#plan.name,
@@ -900,7 +916,7 @@ export class Dispatch {
       topic,
       partition,
       position: work.position,
-      id: envelope.id,
+      envelope,
     }
   }
 

@@ -6,7 +6,7 @@
  * It costs each handler a walk through `AsyncLocalStorage`, and the answer to such a failure is the end of the process,
  * so it is on only where the app owns the process (`guards: true`).
  */
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 
 /** The record a handler was given. */
 export interface Blamed {
@@ -18,17 +18,30 @@ export interface Blamed {
   readonly id: string
 }
 
+/** The same while nobody has asked: ids are read only for whoever is blamed. */
+export type Started = Omit<Blamed, 'id'> & { readonly envelope: { readonly id: string } }
+
 export class Guards {
-  readonly #storage = new AsyncLocalStorage<Blamed>()
+  readonly #storage = new AsyncLocalStorage<Started>()
+
+  /** Goes back to where it was made when it returns, which is half the price of `AsyncLocalStorage.run`. */
+  readonly #outside = new AsyncResource('ottla.guards')
+  readonly #inside = <A, R>(record: Started, handler: (argument: A) => R, argument: A): R => {
+    this.#storage.enterWith(record)
+    return handler(argument)
+  }
 
   /** Runs a handler; whatever it starts is remembered as started for this record. */
-  run<R>(record: Blamed, handler: () => R): R {
-    return this.#storage.run(record, handler)
+  run<A, R>(record: Started, handler: (argument: A) => R, argument: A): R {
+    return this.#outside.runInAsyncScope(this.#inside, undefined, record, handler, argument) as R
   }
 
   /** The record for which the code under way was started; null when for none. */
   get blamed(): Blamed | null {
-    return this.#storage.getStore() ?? null
+    const started = this.#storage.getStore()
+    if (started === undefined) return null
+    const { envelope, ...place } = started
+    return { ...place, id: envelope.id }
   }
 }
 

@@ -48,6 +48,11 @@ export interface BatchView {
   key(index: number): Uint8Array | null
   value(index: number): Uint8Array | null
   headers(index: number): readonly Header[]
+  /** The same in place, where the log can: no object for each. A null value's `valueFrom` is -1. */
+  eachHeader?(
+    index: number,
+    visit: (bytes: Uint8Array, nameFrom: number, nameTo: number, valueFrom: number, valueTo: number) => void,
+  ): void
   /** Key and value bytes of one record. */
   size(index: number): number
 }

@@ -280,9 +280,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       }
       this.#updateFlow(partition)
       this.#leaveCareful(partition)
-      if (partition.endedSince >= checkpointCount || this.#mayUnstrike(partition)) {
-        void this.#checkpoint(partition, false)
-      }
+      // While one is under way it is not waited for here: each record would, and the next one asks again.
+      const due = partition.endedSince >= checkpointCount && partition.checkpointing === null
+      if (due || this.#mayUnstrike(partition)) void this.#checkpoint(partition, false)
       if (partition.lanes.running === 0) partition.drained?.()
       this.#armCheckpoint()
     }

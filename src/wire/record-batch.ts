@@ -28,6 +28,15 @@ export interface RecordHeader {
   readonly value: Uint8Array | null
 }
 
+/** Told of a header by where its name and its value lie in `bytes`. */
+export type HeaderVisitor = (
+  bytes: Uint8Array,
+  nameFrom: number,
+  nameTo: number,
+  valueFrom: number,
+  valueTo: number,
+) => void
+
 /** Bytes of a batch before its first record. */
 export const batchHeaderBytes = 61
 
@@ -381,6 +390,30 @@ export class RecordBatch {
     if (!isLast) reader.varint()
     reader.finish()
     return headers
+  }
+
+  /**
+   * Shows the headers of a record in place, in their order: no object and no view for each. A null value's `valueFrom`
+   * is -1. Throws OTTLA_WIRE_MALFORMED.
+   */
+  eachHeader(index: number, visit: HeaderVisitor): void {
+    const valueLength = this.#at(index, 5)
+    const records = this.#records!
+    const isLast = index === this.count - 1
+    const end = isLast ? records.length : this.#index![(index + 1) * stride]!
+    const reader = new Reader(records, this.#index![index * stride + 4]! + Math.max(0, valueLength), end)
+    const count = reader.varint()
+    if (count < 0) throw malformed(`${count} headers`)
+    for (let i = 0; i < count; i++) {
+      const nameLength = reader.varint()
+      const name = reader.skip(nameLength)
+      const length = reader.varint()
+      if (length < -1) throw malformed(`a header value of length ${length}`)
+      const start = length < 0 ? -1 : reader.skip(length)
+      visit(records, name, name + nameLength, start, start + Math.max(0, length))
+    }
+    if (!isLast) reader.varint()
+    reader.finish()
   }
 
   /** The type of a control record: 0 abort, 1 commit, others of no concern to clients; -1 when it has no such key. */

@@ -1,5 +1,5 @@
 /** What a consumer is handed: records of one batch, read in place. */
-import type { RecordBatch, RecordHeader } from '../../wire/record-batch.ts'
+import type { HeaderVisitor, RecordBatch, RecordHeader } from '../../wire/record-batch.ts'
 
 /** Consecutive records of one partition: accessors by index over the frame they came in. May be empty. */
 export interface FetchedBatch {
@@ -13,6 +13,8 @@ export interface FetchedBatch {
   key(index: number): Uint8Array | null
   value(index: number): Uint8Array | null
   headers(index: number): readonly RecordHeader[]
+  /** The same in place: no object for each. A null value's `valueFrom` is -1. */
+  eachHeader(index: number, visit: HeaderVisitor): void
   /** Key and value bytes of one record. */
   size(index: number): number
 }
@@ -38,6 +40,7 @@ export function emptyBatch(nextPosition: number): FetchedBatch {
     key: none,
     value: none,
     headers: none,
+    eachHeader: none,
     size: none,
   }
 }
@@ -81,6 +84,10 @@ class BatchTail implements FetchedBatch {
 
   headers(index: number): readonly RecordHeader[] {
     return this.#batch.headers(index + this.#skipped)
+  }
+
+  eachHeader(index: number, visit: HeaderVisitor): void {
+    this.#batch.eachHeader(index + this.#skipped, visit)
   }
 
   size(index: number): number {
