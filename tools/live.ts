@@ -7,7 +7,7 @@
  * - `OTTLA_LIVE_CONTROL`: file that lists their processes, for tests that kill and restart (`controlledCluster`).
  * - `OTTLA_LIVE_KAFKA_SECURE`: JSON of `SecureKafkaFacts`.
  * - `OTTLA_LIVE_POSTGRES`: URL.
- * - `OTTLA_LIVE_JARS`: folder of Apache Kafka's jars, for tests that start its tools.
+ * - `OTTLA_LIVE_JARS`: folder of the jars that Apache Kafka's tools run over.
  *
  * `OTTLA_KAFKA_VERSION` chooses another Apache Kafka than 4.3.1, for example 4.4.0; its jars are fetched once.
  *
@@ -23,7 +23,7 @@ import {
   startKafkaCluster,
   startSecureKafka,
 } from '../test/live/kafka-cluster.ts'
-import { kafkaJars, kafkaVersion, missingForKafka } from '../test/live/kafka-jars.ts'
+import { kafkaVersion, missingForKafka, toolJars } from '../test/live/kafka-jars.ts'
 import { missingForPostgres, startPostgres } from '../test/live/postgres.ts'
 import { type NodeTestRun, projectNode, runNodeTests } from './run-node-tests.ts'
 
@@ -93,7 +93,7 @@ async function startComponents(started: AsyncDisposable[], notRun: (why: string)
   const wantSecure = given['OTTLA_LIVE_KAFKA_SECURE'] === undefined
   if (kafkaMissing !== null && (wantKafka || wantSecure)) notRun(`whatever needs Apache Kafka: ${kafkaMissing}`)
   if (kafkaMissing === null && given['OTTLA_LIVE_JARS'] === undefined) {
-    env['OTTLA_LIVE_JARS'] = (await kafkaJars()).folder
+    env['OTTLA_LIVE_JARS'] = (await toolJars()).folder
   }
   const starts: Promise<void>[] = []
   if (kafkaMissing === null && wantKafka) {
