@@ -124,6 +124,7 @@ export const errorTable = {
     false,
     'Records are made faster than the cluster takes them; wait for earlier publishes.',
   ),
+  OTTLA_PUBLISH_INVALID: row(false, false, 'It is no record: the message names the part that is wrong.'),
   OTTLA_PUBLISH_OUTCOME_UNKNOWN: row(
     true,
     false,
@@ -186,6 +187,11 @@ export const errorTable = {
     'A record is unaccounted for: a defect in ottla. The partition is stopped; report it.',
   ),
   OTTLA_RUNTIME_NOT_STARTED: row(false, false, 'Call and await `start()` first.'),
+  OTTLA_RUNTIME_OFFSETS_VANISHED: row(
+    false,
+    false,
+    'The group has lost its place in a partition; choose one with `ottla groups reset-offsets`, or say offsetsVanished in the app.',
+  ),
   OTTLA_RUNTIME_PARKED_FULL: row(
     true,
     false,
@@ -215,6 +221,11 @@ export const errorTable = {
   ),
 
   OTTLA_STORE_FENCED: row(true, false, 'Another process owns this partition now; the transaction was rolled back.'),
+  OTTLA_STORE_INBOX_RETENTION: row(
+    false,
+    true,
+    'The inbox forgets earlier than the topics do, so records read again could be handled twice; raise inboxRetentionDays.',
+  ),
   OTTLA_STORE_POOLER: row(false, true, 'The relay needs a session of its own: connect past a transaction-mode pooler.'),
   OTTLA_STORE_SCHEMA: row(false, true, 'Run `ottla store migrate`, or start once with schema: "apply".'),
   OTTLA_STORE_TX: row(

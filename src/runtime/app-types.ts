@@ -75,6 +75,12 @@ export interface AppDefinition<S extends readonly AnyService[]> {
   readonly schema?: 'apply' | 'verify'
   /** `single` allows topics with one replica on a cluster of three or more brokers. */
   readonly durability?: 'single'
+  /**
+   * Where a service goes on in a partition whose offsets are gone although it has worked there, or lie beyond the end of
+   * the log: `earliest` redoes what the log still holds (a store's inbox knows what it has handled), `latest` skips it.
+   * Default: the partition stands still, with an alarm that lists the choices.
+   */
+  readonly offsetsVanished?: 'earliest' | 'latest'
   /** Handlers that run at once per service. Default 64, with a store at most its pool size - 2. */
   readonly concurrency?: number
   /** How long disposal waits for running handlers. Default `'10s'`. */

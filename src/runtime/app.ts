@@ -27,7 +27,7 @@ import { type Relay, startRelay } from './relay.ts'
 import type { AnyService } from './service.ts'
 import { type LedgerRow, type Parked, ServiceLoop } from './service-loop.ts'
 import type { ServiceStats } from './stats.ts'
-import { checkTopics } from './topics.ts'
+import { checkInbox, checkTopics } from './topics.ts'
 import { type LooseDefinition, type Wired, wire } from './wiring.ts'
 import { within } from './within.ts'
 
@@ -136,6 +136,7 @@ export class RunningApp implements AsyncDisposable {
       store?.prepare(schema),
     ])
     this.#facts = new Map(facts)
+    checkInbox(plans, this.#facts, { log: this.#log })
     this.#writer = await transport.writer({ clientId: this.#machine.instance })
     this.#surroundings = {
       clock,
@@ -152,7 +153,7 @@ export class RunningApp implements AsyncDisposable {
     }
     this.#loops = plans.map((plan) => {
       const control = plan.topics.size === 0 ? null : this.#openControl(plan.controlTopic)
-      return new ServiceLoop(plan, this.#surroundings!, { transport, control })
+      return new ServiceLoop(plan, this.#surroundings!, { transport, control, onStuck: () => this.#drain() })
     })
     this.#startedMs = clock.monotonicMs()
     for (const loop of this.#loops) loop.run()
@@ -304,6 +305,17 @@ export class RunningApp implements AsyncDisposable {
     await this.#stopping
   }
 
+  /**
+   * A handler ignores its deadline for as long again, and JavaScript cannot end it: others take over what this process
+   * holds, and the process ends where it is the app's.
+   */
+  #drain(): void {
+    if (this.#stopping !== null || this.#fault !== null) return
+    this.#log.error('a handler ignores its deadline: the app drains')
+    this.#stopping = this.#stop()
+    if (this.#guards !== null) this.#exitAfter(this.#stopping)
+  }
+
   /** The state of the process is no longer known, so it ends; but what is under way and well is finished. */
   #faulted(cause: unknown, blamed: Blamed | null): void {
     const whose =
@@ -316,13 +328,17 @@ export class RunningApp implements AsyncDisposable {
     alarm.publish({ service, ...(topic === undefined ? {} : { topic, partition }), error })
     if (this.#fault !== null) return
     this.#fault = error
+    this.#exitAfter(this[Symbol.asyncDispose]())
+  }
+
+  #exitAfter(stopping: Promise<void>): void {
     const { clock, process } = this.#machine
     const exit = (): void => {
       late[Symbol.dispose]()
       process!.exit(faultExitCode)
     }
     const late = clock.after(this.#wired.drainMs + faultExitMs, exit)
-    void this[Symbol.asyncDispose]().then(exit, exit)
+    void stopping.then(exit, exit)
   }
 
   async #stop(): Promise<void> {

@@ -69,6 +69,52 @@ test('a detached failure is reported with its record, what runs is finished, and
   assert.equal(log.group('worker').checkpoints.get('orders/0')?.low, 2, 'the drain committed')
 })
 
+test('a handler that ignores its deadline for as long again: alarm, not live, drained, and the owned process exits with 1', async () => {
+  for (const guards of [true, false]) {
+    const log = new MemoryLog({ releaseMs: 100 })
+    const exited: number[] = []
+    const said: string[] = []
+    const owned = { onFault: () => ({ [Symbol.dispose]: () => undefined }), exit: (code: number) => exited.push(code) }
+    const { promise: never } = Promise.withResolvers<void>()
+    const handled: string[] = []
+    const worker = (stuck: boolean) =>
+      service('worker').on(
+        Orders.Placed,
+        async ({ id }) => {
+          if (stuck && id === 'stuck') await never
+          handled.push(id)
+        },
+        { timeout: '100ms' },
+      )
+    const open = (stuck: boolean) =>
+      new RunningApp(
+        {
+          transport: memoryTransport(log),
+          services: [worker(stuck)],
+          guards: guards && stuck,
+          drainTimeout: 100,
+          log: { ...quiet, error: (text) => void said.push(text) },
+        },
+        { clock: systemClock, log: quiet, random: () => 0, instance: 'test', process: owned },
+      ).start()
+    const first = await open(true)
+    await first.publish(Orders.Placed({ id: 'stuck' }))
+    await first.publish(Orders.Placed({ id: 'other' }))
+    while (!first.health().reasons.includes('the app is stopped')) await new Promise((done) => setTimeout(done, 2))
+    const { live, ready, reasons } = first.health()
+    assert.deepEqual([live, ready], [false, false])
+    assert.ok(reasons.includes('worker: orders.Placed ignores its deadline'), reasons.join())
+    assert.ok(said.some((text) => text.includes('orders.Placed has not settled 100 ms after its signal aborted')))
+    // Others take over what it held, and handle that record.
+    const second = await open(false)
+    while (!handled.includes('stuck')) await new Promise((done) => setTimeout(done, 2))
+    assert.deepEqual(handled, ['other', 'stuck'])
+    await second[Symbol.asyncDispose]()
+    assert.deepEqual(exited, guards ? [1] : [])
+    await first[Symbol.asyncDispose]()
+  }
+})
+
 test('guards need a process to own', () => {
   assert.throws(
     () =>

@@ -38,7 +38,7 @@ export type PartitionState = 'acquiring' | 'running' | 'stopped' | 'releasing' |
 export type Standing =
   | { readonly why: 'storeAway' | 'deadLettersAway' | 'retryTopicsAway'; readonly untilMs: number }
   | { readonly why: 'breaker'; readonly gate: BreakerGate }
-  | { readonly why: 'brake' | 'asked' | 'holdsFull' }
+  | { readonly why: 'brake' | 'asked' | 'holdsFull' | 'offsetsVanished' }
 
 /** Does it pass by itself? */
 export function passes(standing: Standing): boolean {
@@ -51,6 +51,7 @@ export function passes(standing: Standing): boolean {
     case 'brake':
     case 'asked':
     case 'holdsFull':
+    case 'offsetsVanished':
       return false
     default:
       return standing satisfies never
@@ -172,6 +173,8 @@ export class Partition {
   /** Checkpoints in which somebody waits: asked for, and stored. */
   earlyTurn = 0
   earlyTurnStored = 0
+  /** Its place is on record with the group: had it been lost, somebody would notice. */
+  placed: boolean
   /** Ended since the last checkpoint was sent. */
   endedSince = 0
   /** Something changed since the last checkpoint was stored. */
@@ -194,8 +197,8 @@ export class Partition {
   progressMs = 0
   readonly alarmed = new Set<string>()
   readonly #timers = new Set<Disposable>()
-  /** Where the log ended when it was gained. */
-  readonly logEnd: number
+  /** What the log held when it was gained. */
+  readonly gained: Gained
 
   constructor(gained: Gained, from: { topic: AnyTopic | null; retry: RetryTopic | null }, plan: ServicePlan) {
     this.held = gained.held
@@ -203,14 +206,22 @@ export class Partition {
     this.retry = from.retry
     this.undue = new Undue(from.retry?.delayMs ?? 0)
     this.start = gained.checkpoint
-    this.logEnd = gained.logEnd
+    this.gained = gained
     this.tracker = new OffsetTracker(gained.checkpoint)
     this.budget = new Budget(plan.budget)
     // Nothing starts before the control topic has been read and the store's fence is there.
     this.state = 'acquiring'
     this.carefulUntil = gained.checkpoint.strikes >= carefulFrom ? gained.checkpoint.low + carefulSpan : 0
-    const expired = gained.logStart - gained.checkpoint.low
-    if (expired > 0) this.ledger.expire(expired)
+    this.placed = gained.stored
+    if (gained.logStart > gained.checkpoint.low) this.expire(gained.checkpoint.low, gained.logStart)
+  }
+
+  /** Retention has removed what lies between: it is counted, and the next one is the first that is left. */
+  expire(position: number, logStart: number): void {
+    this.ledger.expire(logStart - position)
+    this.dirty = true
+    // Those of a retry topic that are not due yet are in memory: they come, and move the low mark themselves.
+    if (this.undue.empty) this.tracker.reached(logStart)
   }
 
   get gone(): boolean {

@@ -52,6 +52,8 @@ export interface ServicePlan {
   readonly handlers: ReadonlyMap<string, ReadonlyMap<string, HandlerPlan>>
   /** Topics it may write to; null: any. */
   readonly emits: ReadonlySet<string> | null
+  /** Where to go on when the offsets of a partition are gone; null: nowhere, until somebody says so. */
+  readonly offsetsVanished: 'earliest' | 'latest' | null
   readonly store: Store | null
   /** Handlers that run at once. */
   readonly concurrency: number

@@ -82,6 +82,8 @@ export interface Checkpoint {
 export interface Gained {
   readonly held: Held
   readonly checkpoint: Checkpoint
+  /** Was there one? False: `checkpoint` is only where the reader starts. */
+  readonly stored: boolean
   readonly logStart: number
   readonly logEnd: number
 }
@@ -279,6 +281,10 @@ export interface Store<Tx = unknown> extends AsyncDisposable {
   readonly concurrencyMax: number
   /** Creates or checks schema `ottla`. Throws OTTLA_STORE_SCHEMA. */
   prepare(mode: 'apply' | 'verify'): Promise<void>
+  /** For how long handled deliveries are remembered, in ms. Left out: for ever. */
+  readonly inboxRetentionMs?: number
+  /** Has this service ever held that partition with this store? */
+  knows(service: string, topicId: string, partition: number): Promise<boolean>
   /** Bumps the fence of a partition just gained and returns the new epoch. */
   acquire(service: string, topicId: string, partition: number): Promise<number>
   /** Runs `work` in a transaction unless fenced or duplicate. What `work` returns is written last, with the commit. */

@@ -36,6 +36,7 @@ class Outbox {
     kind: 'fake',
     concurrencyMax: 1,
     prepare: async () => undefined,
+    knows: async () => false,
     acquire: async () => 1,
     handle: async () => 'committed',
     transact: async () => assert.fail('not asked here'),

@@ -21,7 +21,7 @@ import type { ControlLog } from './control.ts'
 import { Dispatch, type DispatchEvents, slowTurnMs } from './dispatch.ts'
 import { Partition, passes, type Standing, standingText, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
-import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Sent, Transport } from './ports.ts'
+import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Sent, Store, Transport } from './ports.ts'
 import { keyText, Redriver } from './redrive.ts'
 import { ServiceStats } from './stats.ts'
 import { within } from './within.ts'
@@ -75,6 +75,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   readonly #appendClock = new AppendClock()
   readonly #surroundings: Surroundings
   readonly #transport: Transport
+  readonly #onStuck: () => void
   readonly #dispatch: Dispatch
   readonly #control: ControlLog | null
   readonly #redriver: Redriver | null
@@ -99,11 +100,12 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   constructor(
     plan: ServicePlan,
     surroundings: Surroundings,
-    beside: { transport: Transport; control: ControlLog | null },
+    beside: { transport: Transport; control: ControlLog | null; onStuck: () => void },
   ) {
     this.plan = plan
     this.#surroundings = surroundings
     const { transport, control } = beside
+    this.#onStuck = beside.onStuck
     this.#transport = transport
     this.#control = control
     this.#redriver =
@@ -186,8 +188,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (partition.careful) {
         this.#alarm(partition, 'OTTLA_RUNTIME_CAREFUL', `owners were lost ${gained.checkpoint.strikes} times here`)
       }
-      const { expired } = partition.ledger.totals(partition.lanes.counts())
-      if (expired > 0) this.#alarm(partition, 'OTTLA_RUNTIME_EXPIRED', `retention removed ${expired} unread records`)
+      const { logStart, checkpoint } = gained
+      if (logStart > checkpoint.low) {
+        this.#alarmExpired(partition, logStart - checkpoint.low)
+        await this.#reader!.seek(held, { offset: logStart })
+      }
+      // Nothing is fetched before it is known where to go on.
+      if (!partition.placed && this.plan.store !== null) this.#updateFlow(partition)
       if (this.#gates.has(this.breaker)) this.#shut(partition, this.breaker)
       // Not awaited: a store that is away must not hold up the group.
       if (partition.state === 'acquiring') void this.#acquire(partition)
@@ -264,9 +271,86 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       return
     }
     const partition = this.#of(where)
+    if (error.code === 'OTTLA_KAFKA_OFFSET_OUT_OF_RANGE' && partition !== undefined) {
+      if (this.#outOfRange(partition, error)) return
+    }
     log.warn('a partition has a fault', { service: this.plan.name, ...placeOf(where), error })
     if (partition === undefined) this.#publishAlarm(null, error)
     else if (partition.firstAlarm(error)) this.#publishAlarm(partition, error)
+  }
+
+  /** Below the log's start, retention was faster; beyond its end, the log is not the one that was read. True: taken care of. */
+  #outOfRange(partition: Partition, error: OttlaError): boolean {
+    const { position, logStart, logEnd } = error.details as Partial<Record<string, number>>
+    if (position === undefined || logStart === undefined || logEnd === undefined) {
+      this.#refuse(partition, error.message)
+      return false
+    }
+    if (position < logStart) {
+      partition.expire(position, logStart)
+      this.#alarmExpired(partition, logStart - position)
+      void this.#seek(partition, logStart)
+      return true
+    }
+    if (this.plan.offsetsVanished === null) {
+      this.#refuse(partition, `its place is ${position}, but the log ends at ${logEnd}`, error)
+      return true
+    }
+    this.#restart(partition, this.plan.offsetsVanished === 'latest' ? logEnd : logStart)
+    return true
+  }
+
+  /** Goes on somewhere else, as somebody has said: with new books, since positions only ascend. */
+  #restart(partition: Partition, low: number): void {
+    const { held, gained } = partition
+    this.#surroundings.log.warn('a partition goes on elsewhere, as offsetsVanished says', {
+      service: this.plan.name,
+      ...placeOf(held),
+      from: partition.start.low,
+      to: low,
+    })
+    this.#close(partition, 'returned.lost')
+    const checkpoint = { low, finished: [], strikes: 0 }
+    const fresh = new Partition({ ...gained, checkpoint, stored: true }, partition, this.plan)
+    fresh.dirty = true
+    fresh.progressMs = this.#surroundings.clock.monotonicMs()
+    fresh.paused = partition.paused
+    this.#partitions.set(keyOf(held), fresh)
+    this.#turns = [...this.#partitions.values()]
+    void this.#seek(fresh, low)
+    void this.#acquire(fresh)
+    this.#armCheckpoint()
+  }
+
+  async #seek(partition: Partition, offset: number): Promise<void> {
+    try {
+      await this.#reader!.seek(partition.held, { offset })
+    } catch (error) {
+      this.defect(partition, error)
+    }
+  }
+
+  /** Nothing starts and nothing is committed until a person has said where to go on. */
+  #refuse(partition: Partition, what: string, cause?: OttlaError): void {
+    const { name } = this.plan
+    const { held, gained } = partition
+    partition.state = 'stopped'
+    partition.standing = { why: 'offsetsVanished' }
+    this.#alarm(
+      partition,
+      'OTTLA_RUNTIME_OFFSETS_VANISHED',
+      `${what}. The log holds ${gained.logStart} to ${gained.logEnd}. Stop ${name} and choose a place for it ` +
+        `(ottla groups reset-offsets ${this.plan.group} --topic ${held.topic}), or start it with offsetsVanished: 'earliest' ` +
+        `(redoes what the log holds; the inbox knows what was handled) or 'latest' (skips it)`,
+      cause,
+    )
+    this.#updateFlow(partition)
+  }
+
+  #alarmExpired(partition: Partition, count: number): void {
+    // Each time, not once: every one of them is a loss.
+    partition.alarmed.delete('OTTLA_RUNTIME_EXPIRED')
+    this.#alarm(partition, 'OTTLA_RUNTIME_EXPIRED', `retention removed ${count} unread records`)
   }
 
   // ── DispatchEvents ──
@@ -511,7 +595,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     for (const each of this.#partitions.values()) {
       if (topic !== undefined && each.held.topic !== topic) continue
       if (partition !== undefined && each.held.partition !== partition) continue
-      if (each.standing === null || passes(each.standing)) continue
+      if (each.standing === null || each.state === 'stopped' || passes(each.standing)) continue
       each.brake.release()
       each.standing = this.#behindAnother(each)
       each.alarmed.clear()
@@ -809,6 +893,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         log.warn(`${step}; trying again`, { service: this.plan.name, ...placeOf(held), error })
         this.#alarm(partition, code, step, error)
       }
+      if (partition.state !== 'acquiring') return
       const waitMs = backoffMs(handlerBackoff, failures, random())
       await new Promise<void>((done) => void partition.later(clock, waitMs, done))
     }
@@ -819,9 +904,34 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     const { store, name: service } = this.plan
     if (store === null) return true
     const { held } = partition
+    if (!partition.placed && !(await this.#place(partition, store))) return false
     const epoch = await store.acquire(service, held.topicId, held.partition)
     if (partition.state !== 'acquiring' || (await this.#reader!.confirm(held)) !== 'held') return false
     partition.fence = { service, topicId: held.topicId, partition: held.partition, epoch }
+    return true
+  }
+
+  /**
+   * The group has no offset for this partition. A fence row is only made once one is stored, so where there is a row the
+   * offset was lost. Else this is the first time: the place is put on record before the row.
+   */
+  async #place(partition: Partition, store: Store): Promise<boolean> {
+    const { name, offsetsVanished } = this.plan
+    const { held, gained } = partition
+    if (gained.logEnd > 0 && (await store.knows(name, held.topicId, held.partition))) {
+      if (partition.state !== 'acquiring') return false
+      if (offsetsVanished === null) {
+        this.#refuse(partition, `the group has no offset here any more, although ${name} has worked here`)
+        return false
+      }
+      if (offsetsVanished === 'latest') {
+        this.#restart(partition, gained.logEnd)
+        return false
+      }
+    }
+    if (partition.state !== 'acquiring') return false
+    if ((await this.#reader!.checkpoint(held, partition.checkpoint(true))) === 'lost') return false
+    partition.placed = true
     return true
   }
 
@@ -1009,6 +1119,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
           'OTTLA_RUNTIME_DEADLINE',
           `${work.handler!.name} has not settled ${work.handler!.timeoutMs} ms after its signal aborted`,
         )
+        this.#onStuck()
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()
     })
@@ -1062,6 +1173,7 @@ type AlarmCode =
   | 'OTTLA_RUNTIME_EXPIRED'
   | 'OTTLA_RUNTIME_HOLDS_FULL'
   | 'OTTLA_RUNTIME_LEDGER_IMBALANCE'
+  | 'OTTLA_RUNTIME_OFFSETS_VANISHED'
   | 'OTTLA_RUNTIME_PARKED_FULL'
   | 'OTTLA_RUNTIME_RETRY_TOPICS_AWAY'
   | 'OTTLA_STORE_UNAVAILABLE'

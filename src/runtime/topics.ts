@@ -88,6 +88,46 @@ export async function checkTopics(check: TopicCheck): Promise<ReadonlyMap<string
   return new Map([...facts, ...dead, ...retry])
 }
 
+/** Dead letters are expected to be redriven within this time. */
+const deadLetterHorizonMs = 7 * dayMs
+
+/**
+ * Remembers the store what it has handled for as long as it may come again? Throws OTTLA_STORE_INBOX_RETENTION. Topics
+ * that keep their records for ever can outlast any inbox: that is an alarm.
+ */
+export function checkInbox(
+  plans: readonly ServicePlan[],
+  facts: ReadonlyMap<string, TopicFacts>,
+  { log }: { readonly log: Log },
+): void {
+  const problems: string[] = []
+  for (const { name, store, topics, retryTopics } of plans) {
+    const rememberedMs = store?.inboxRetentionMs ?? Number.POSITIVE_INFINITY
+    if (rememberedMs === Number.POSITIVE_INFINITY) continue
+    for (const topic of [...topics.keys(), ...retryTopics.map((each) => each.topic)]) {
+      const keptMs = facts.get(topic)?.retentionMs ?? -1
+      const neededMs = keptMs + deadLetterHorizonMs + dayMs
+      if (keptMs >= 0 && rememberedMs < neededMs) {
+        const days = Math.ceil(neededMs / dayMs)
+        problems.push(`${name}: ${topic} keeps records for ${inDays(keptMs)}; the inbox needs ${days} days`)
+      }
+      if (keptMs >= 0) continue
+      const text = `${name}: ${topic} keeps records for ever, the inbox what was handled for ${inDays(rememberedMs)}; older ones read again are handled again`
+      const error = new OttlaError('OTTLA_STORE_INBOX_RETENTION', text, { details: { service: name, topic } })
+      log.warn(error.message)
+      alarm.publish({ service: name, topic, error })
+    }
+  }
+  if (problems.length === 0) return
+  throw new OttlaError('OTTLA_STORE_INBOX_RETENTION', `The inbox forgets too early:\n- ${problems.join('\n- ')}`, {
+    details: { problems },
+  })
+}
+
+function inDays(ms: number): string {
+  return `${Math.round((ms / dayMs) * 10) / 10} days`
+}
+
 interface Users {
   readonly readers: readonly ServicePlan[]
   readonly writers: readonly ServicePlan[]

@@ -65,6 +65,10 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     problems.push(`concurrency is ${concurrency}; a whole number from 1 is expected`)
   }
+  const { offsetsVanished = null } = definition
+  if (offsetsVanished !== null && offsetsVanished !== 'earliest' && offsetsVanished !== 'latest') {
+    problems.push(`offsetsVanished is ${offsetsVanished}; it can be 'earliest' or 'latest'`)
+  }
   if (namespace !== undefined) note(() => checkNamespace(namespace))
   let drainMs: number = defaults.drainMs
   note(() => {
@@ -119,6 +123,7 @@ export function wire(definition: LooseDefinition, instance: string): Wired {
           ]),
         ),
         emits: emits === undefined ? null : new Set(emits.keys()),
+        offsetsVanished,
         store: own,
         concurrency: own === null ? concurrency : Math.max(1, Math.min(concurrency, own.concurrencyMax)),
         budget: defaults.budget,

@@ -30,6 +30,8 @@ export class MemoryStore implements Store<MemoryTx> {
   readonly rows = new Map<string, string>()
   readonly inbox = new Set<string>()
   readonly outbox: { readonly row: number; readonly record: OutboxRecord; published: boolean }[] = []
+  /** Set by tests: for how long deliveries are remembered, as the store says. */
+  inboxRetentionMs = Number.POSITIVE_INFINITY
   readonly #fences = new Map<string, number>()
   readonly #listeners = new Set<() => void>()
   #nextRow = 1
@@ -45,6 +47,12 @@ export class MemoryStore implements Store<MemoryTx> {
   async prepare(): Promise<void> {
     this.#reach()
     this.prepared = true
+  }
+
+  async knows(service: string, topicId: string, partition: number): Promise<boolean> {
+    await Promise.resolve()
+    this.#reach()
+    return this.#fences.has(fenceKey({ service, topicId, partition }))
   }
 
   async acquire(service: string, topicId: string, partition: number): Promise<number> {

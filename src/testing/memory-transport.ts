@@ -296,6 +296,7 @@ export class MemoryReader implements Reader {
   readonly #start: Position
   readonly #assigned = new Map<string, Assigned>()
   readonly #ownerships = new Map<string, number>()
+  readonly #gaining = new Set<Assigned>()
   #waking = false
   #closed = false
 
@@ -340,6 +341,7 @@ export class MemoryReader implements Reader {
     const assigned = this.#of(held)
     if (assigned === undefined) return
     assigned.position = resolve(this.#partition(held), to)
+    if (!this.#gaining.has(assigned)) assigned.ready = true
     this.wake()
   }
 
@@ -417,13 +419,21 @@ export class MemoryReader implements Reader {
       const stored = this.#group.checkpoints.get(key)
       const checkpoint = stored ?? { low: resolve(partition, this.#start), finished: [], strikes: 0 }
       this.#assigned.set(key, { held, position: checkpoint.low, paused: false, ready: false })
-      gained.push({ held, checkpoint, logStart: partition.logStart, logEnd: partition.next })
+      gained.push({
+        held,
+        checkpoint,
+        stored: stored !== undefined,
+        logStart: partition.logStart,
+        logEnd: partition.next,
+      })
     }
     if (gained.length === 0) return
+    const welcomed = gained.map(({ held }) => this.#assigned.get(keyOf(held))!)
+    for (const assigned of welcomed) this.#gaining.add(assigned)
     await this.#events.gained(gained)
-    for (const { held } of gained) {
-      const assigned = this.#of(held)
-      if (assigned !== undefined) assigned.ready = true
+    for (const assigned of welcomed) {
+      this.#gaining.delete(assigned)
+      assigned.ready = this.#of(assigned.held) === assigned
     }
     this.wake()
   }
@@ -445,6 +455,10 @@ export class MemoryReader implements Reader {
 
   #deliver(key: string, assigned: Assigned): boolean {
     const partition = this.#partition(assigned.held)
+    if (assigned.position < partition.logStart || assigned.position > partition.next) {
+      this.#outOfRange(assigned, partition)
+      return false
+    }
     if (assigned.position >= partition.next) return false
     const first = lowerBound(partition.records, assigned.position)
     const records = partition.records.slice(first, first + this.#log.options.batchRecordsMax)
@@ -453,6 +467,20 @@ export class MemoryReader implements Reader {
     assigned.position = next
     this.#events.batch(assigned.held, new MemoryBatch(records, next))
     return this.#assigned.get(key) === assigned && assigned.position < partition.next
+  }
+
+  /** Nothing more comes until somebody seeks. */
+  #outOfRange(assigned: Assigned, { logStart, next }: MemoryPartition): void {
+    const { position, held } = assigned
+    assigned.ready = false
+    this.#events.fault(
+      held,
+      new OttlaError(
+        'OTTLA_KAFKA_OFFSET_OUT_OF_RANGE',
+        `${held.topic}-${held.partition} holds positions ${logStart} to ${next}, and ${position} was asked for`,
+        { details: { topic: held.topic, partition: held.partition, position, logStart, logEnd: next } },
+      ),
+    )
   }
 
   #of(held: Held): Assigned | undefined {

@@ -241,7 +241,13 @@ class KafkaReader implements Reader {
                       metadata: committed.metadata,
                     })
               const { finished, strikes } = map ?? { finished: [], strikes: 0 }
-              return { held, checkpoint: { low: position, finished, strikes }, logStart, logEnd }
+              return {
+                held,
+                checkpoint: { low: position, finished, strikes },
+                stored: committed !== null,
+                logStart,
+                logEnd,
+              }
             }),
           ),
         batch: (held, records) => on.batch(held, records),

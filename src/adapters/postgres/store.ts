@@ -42,6 +42,7 @@ export interface PostgresOptions {
 const guarded = new WeakSet<PoolShape>()
 
 const maintenanceEveryMs = 3_600_000
+const dayMs = 86_400_000
 
 /** The fence and the inbox row in one statement; a concurrent copy of the same delivery waits here for the first. */
 const enterText = `with fence as (
@@ -119,6 +120,20 @@ export class PostgresStore implements Store<PostgresTx> {
     if (done.postponed.length > 0)
       this.#log?.warn('part of the inbox could not be tidied', { postponed: done.postponed })
     return done
+  }
+
+  get inboxRetentionMs(): number {
+    return this.#retentionDays * dayMs
+  }
+
+  async knows(service: string, topicId: string, partition: number): Promise<boolean> {
+    return this.#withClient('a fence was looked up', async (client) => {
+      const answer = await client.query(
+        'select exists (select from ottla.fence where service = $1 and topic_id = $2 and partition = $3) as known',
+        [service, topicId, partition],
+      )
+      return answer.rows[0]!.known === true
+    })
   }
 
   async acquire(service: string, topicId: string, partition: number): Promise<number> {
