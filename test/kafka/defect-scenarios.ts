@@ -123,6 +123,7 @@ const d2: DefectScenario = {
       await ground.nodes.start(dead)
     }
     await load.stop()
+    await ground.allInSync(safe)
     return flaws
   },
 }

@@ -121,6 +121,22 @@ export class Ground implements AsyncDisposable {
     )
   }
 
+  /** Waits until every replica of a topic is in sync again: what is played next begins with a whole cluster. */
+  async allInSync(topic: string): Promise<void> {
+    const isWhole = (): boolean =>
+      (this.client.cluster.metadata.topic(topic)?.partitions ?? []).every(
+        ({ isr, replicas }) => isr.length === replicas.length,
+      )
+    await until(
+      () => `every replica of ${topic} is in sync`,
+      async () => {
+        await this.client.cluster.refresh().catch(() => undefined)
+        return isWhole()
+      },
+      90_000,
+    )
+  }
+
   /** Publishes these, in order, to a partition. */
   async fill(topic: string, partition: number, values: readonly string[]): Promise<void> {
     const producer = this.client.producer()
@@ -304,18 +320,27 @@ export class TransactionWriter {
       baseSequence: this.#sequence++,
       transactional: true,
     })
-    const { body } = await cluster.request(
-      this.#ground.leader(this.#topic, 0),
-      Api.Produce,
-      {
-        transactionalId: this.#id,
-        acks: -1,
-        timeoutMs: 10_000,
-        topicData: [{ name: this.#topic, partitionData: [{ index: 0, records }] }],
+    const refresh = (): Promise<unknown> => cluster.refresh().catch(() => undefined)
+    let code = -1
+    await until(
+      () => `the record is stored: ${code}`,
+      async () => {
+        const { body } = await cluster.request(
+          this.#ground.leader(this.#topic, 0),
+          Api.Produce,
+          {
+            transactionalId: this.#id,
+            acks: -1,
+            timeoutMs: 10_000,
+            topicData: [{ name: this.#topic, partitionData: [{ index: 0, records }] }],
+          },
+          { maxVersion: 8 },
+        )
+        code = body.responses[0]?.partitionResponses[0]?.errorCode ?? -1
+        if (code !== 0) await refresh()
+        return code === 0 || code === ErrorCode.DUPLICATE_SEQUENCE_NUMBER
       },
-      { maxVersion: 8 },
     )
-    assert.equal(body.responses[0]?.partitionResponses[0]?.errorCode, 0)
   }
 
   async end(committed: boolean): Promise<void> {

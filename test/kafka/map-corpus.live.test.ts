@@ -93,6 +93,13 @@ async function leaveMaps(
   return here
 }
 
+/** Puts the records into a topic, in order, by somebody who is not of the group that is looked at. */
+async function publishInOrder(topic: string, partitions: number): Promise<void> {
+  await using elsewhere = await live(`${topic}-publisher`, topic, partitions, true)
+  const all = Array.from({ length: partitions }, (_, partition) => idsOf(partition, partitions))
+  for (let n = 0; n < perPartition; n++) await elsewhere.publish(all.map((ids) => ids[n] as string))
+}
+
 /** What some tool might do to a group that nobody is in: puts an offset and a string there. */
 async function putOffset(
   ground: Ground,
@@ -202,12 +209,7 @@ test('offsets and maps that a mirror copied to its own topic skip nothing', {
   const mirror = await ground.topic('mirror', 2)
   const left = await leaveMaps(ground, original, original, 2)
   // Other records at the same places: what a mirror that started later has.
-  {
-    await using elsewhere = await live(`${mirror}-publisher`, mirror, 2, true)
-    for (let n = 0; n < perPartition; n++) {
-      await elsewhere.publish([0, 1].map((partition) => idsOf(partition, 2)[n] as string))
-    }
-  }
+  await publishInOrder(mirror, 2)
   for (const own of left) await putOffset(ground, mirror, { topic: mirror, partition: own.partition }, own)
   await using second = await live(mirror, mirror, 2)
   await until(
@@ -238,8 +240,8 @@ test('a topic deleted and made again is handled from its first record, though th
   })
   // Kafka forgets a deleted topic's offsets; a backup that is restored brings them back.
   for (const own of left) await putOffset(ground, topic, own, own)
+  await publishInOrder(topic, 2)
   await using second = await live(topic, topic, 2)
-  await second.publish([0, 1].flatMap((partition) => idsOf(partition, 2)))
   await until(
     () => `all is handled: ${second.handled}`,
     () => second.handled.length >= 2 * perPartition,

@@ -20,7 +20,10 @@ import { Api } from '../../src/wire/protocol.ts'
 import { judgeLog } from './defect-scenarios.ts'
 import { Ground, until } from './ground.ts'
 
-/** What happens to a node: `stop` and `kill` keep it down until all has moved, `bounce` starts it at once. */
+/**
+ * What happens to a node: `stop` and `kill` keep it down until all has moved, a bounce starts it at once. The next event
+ * comes when every replica is in sync again.
+ */
 export interface SystemEvent {
   readonly target: 'leader' | 'controller'
   readonly how: 'stop' | 'kill' | 'clean bounce' | 'hard bounce'
@@ -35,8 +38,6 @@ export interface SystemReport {
 }
 
 const partitions = 3
-/** Bounces of one series follow each other as soon as all replicas are in sync again. */
-const inSyncLimitMs = 90_000
 
 /** Plays the events one after the other. `java`: Java's producer writes beside ours. */
 export async function playSystem(
@@ -133,15 +134,7 @@ async function playEvent(ground: Ground, event: SystemEvent, node: number, topic
       event.how satisfies never
   }
   await nodes.start(node)
-  const state = (): string => JSON.stringify(ground.client.cluster.metadata.partition(topic, 0))
-  await until(
-    () => `every replica is in sync: ${state()}`,
-    async () => {
-      await ground.client.cluster.refresh().catch(() => undefined)
-      return ground.client.cluster.metadata.partition(topic, 0)?.isr.length === 3
-    },
-    inSyncLimitMs,
-  )
+  await ground.allInSync(topic)
 }
 
 async function leaderOf(ground: Ground, topic: string): Promise<number> {
