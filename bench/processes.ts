@@ -11,9 +11,14 @@ export interface Ended {
 
 /** Throws with what the child said when it fails, or takes longer than five minutes. */
 export function runNode(args: readonly string[]): Promise<Ended> {
+  return runProgram(process.execPath, args)
+}
+
+/** The same for any program. */
+export function runProgram(program: string, args: readonly string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const startMs = performance.now()
-    const child = spawn(process.execPath, [...args], {
+    const child = spawn(program, [...args], {
       cwd: import.meta.dirname,
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: childTimeoutMs,

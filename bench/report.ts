@@ -1,11 +1,13 @@
 /** The results as tables for people. */
 import type { SeriesReport } from './client-lines.ts'
+import type { SleepArm, SleepReport } from './sleep-lines.ts'
 import type { BootReport, ImportReport } from './start-lines.ts'
 import type { Spread } from './statistics.ts'
 
 export interface LineReport {
   readonly line: number
   readonly series?: readonly SeriesReport[]
+  readonly sleepers?: readonly SleepReport[]
   readonly boot?: BootReport
   readonly imports?: readonly ImportReport[]
 }
@@ -67,6 +69,52 @@ function seriesText(series: SeriesReport): string {
   ].join('\n')
 }
 
+function sleepersText(sleepers: readonly SleepReport[]): string {
+  const cells = ({ wallMs, efficiency, cpuUsPerMessage, meanSleepMs }: SleepArm) => [
+    range(wallMs),
+    range(meanSleepMs),
+    range(efficiency),
+    range(cpuUsPerMessage),
+  ]
+  const times = (ratio: Spread, least: number) =>
+    `${range(ratio)}, goal ${digits(least)}: ${goal(ratio.median >= least)}`
+  const rows = sleepers.flatMap(({ title, ours, floor, verdict, goal: aim, reachesGoal, peer }) => [
+    [
+      title,
+      ...cells(ours),
+      floor === null ? '' : digits(floor),
+      verdict ?? '',
+      aim === null ? '' : digits(aim),
+      goal(reachesGoal),
+    ],
+    ...(peer === null
+      ? []
+      : [
+          ['  Parallel Consumer', ...cells(peer), '', '', '', ''],
+          ['  times our wall time', times(peer.wallRatio, peer.goals.wall), '', '', '', '', '', '', ''],
+          ['  times our CPU', times(peer.cpuRatio, peer.goals.cpu), '', '', '', '', '', '', ''],
+        ]),
+  ])
+  const gates = sleepers.flatMap(({ title, gates: ofOne }) =>
+    ofOne.map(
+      ({ name, value, most, holds }) =>
+        `${holds ? 'holds' : 'FAILS'}: ${title}: ${name}: ${digits(value)} (at most ${digits(most)})`,
+    ),
+  )
+  const head = [
+    'ordered by key, handlers that sleep',
+    'wall ms',
+    'sleep ms',
+    'efficiency',
+    'µs CPU',
+    'floor',
+    '',
+    'goal',
+    '',
+  ]
+  return [table([head, ...rows]), '', ...gates].join('\n')
+}
+
 function bootText(boot: BootReport): string {
   return table([
     ['embedded broker, spawn to first accepted record', 'wall ms', 'floor', '', 'goal', ''],
@@ -99,9 +147,10 @@ export function reportText(report: Report): string {
       .map(([name, version]) => `${name} ${version}`)
       .join(', '),
   ]
-  for (const { line, series, boot, imports } of report.lines) {
+  for (const { line, series, sleepers, boot, imports } of report.lines) {
     parts.push(`── line ${line} ──`)
     for (const one of series ?? []) parts.push(seriesText(one))
+    if (sleepers !== undefined) parts.push(sleepersText(sleepers))
     if (boot !== undefined) parts.push(bootText(boot))
     if (imports !== undefined) parts.push(importsText(imports))
   }
@@ -116,7 +165,7 @@ export function reportText(report: Report): string {
 /** What makes the run fail: floors and gates, never goals, never noise. */
 export function failuresOf(lines: readonly LineReport[]): string[] {
   const failures: string[] = []
-  for (const { line, series, boot, imports } of lines) {
+  for (const { line, series, sleepers, boot, imports } of lines) {
     for (const { arms, gates, title } of series ?? []) {
       for (const { arm, verdict, ratio, floor } of arms) {
         if (verdict === 'fails') {
@@ -124,6 +173,14 @@ export function failuresOf(lines: readonly LineReport[]): string[] {
             `line ${line}, ${title}: ${arm} costs ${digits(ratio?.median ?? Number.NaN)} times ours, floor ${floor}`,
           )
         }
+      }
+      for (const { name, value, most, holds } of gates) {
+        if (!holds) failures.push(`line ${line}, ${title}: ${name}: ${digits(value)}, at most ${most}`)
+      }
+    }
+    for (const { title, ours, floor, verdict, gates } of sleepers ?? []) {
+      if (verdict === 'fails') {
+        failures.push(`line ${line}, ${title}: efficiency ${digits(ours.efficiency.max)} at best, floor ${floor}`)
       }
       for (const { name, value, most, holds } of gates) {
         if (!holds) failures.push(`line ${line}, ${title}: ${name}: ${digits(value)}, at most ${most}`)

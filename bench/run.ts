@@ -10,8 +10,10 @@ import { type KafkaCluster, startKafkaCluster } from '../test/live/kafka-cluster
 import { kafkaVersion } from '../test/live/kafka-jars.ts'
 import { runSeries } from './client-lines.ts'
 import { buildLibrary, root } from './library.ts'
+import { ParallelConsumer, parallelConsumerVersion } from './parallel-consumer.ts'
 import { failuresOf, type LineReport, type Report, reportText } from './report.ts'
 import { allLines, clientLines } from './scoreboard.ts'
+import { runSleepers } from './sleep-lines.ts'
 import { runBoot, runImports } from './start-lines.ts'
 import type { Compression } from './task.ts'
 import { Topics } from './topics.ts'
@@ -100,6 +102,16 @@ try {
       }
       const servers = values.servers ?? cluster?.bootstrapServers ?? ''
       topics ??= await Topics.open(library, servers)
+      if (line === 5) {
+        const lacking = ParallelConsumer.missing()
+        if (lacking !== null) say(`the Parallel Consumer is left out: ${lacking}`)
+        const peer = lacking === null ? await ParallelConsumer.prepare() : null
+        reports.push({
+          line,
+          sleepers: await runSleepers({ library, servers, topics, rounds, scale, peer, profileFolder, say }),
+        })
+        continue
+      }
       const run = { library, servers, topics, rounds, scale, compression, peers, profileFolder, say }
       const series = []
       for (const one of clientLines[line] ?? []) series.push(await runSeries(one, run))
@@ -126,6 +138,7 @@ const report: Report = {
   versions: {
     ottla: manifest.version,
     ...(cluster === null ? {} : { 'Apache Kafka': kafkaVersion }),
+    ...(lines.includes(5) ? { 'Parallel Consumer': parallelConsumerVersion } : {}),
     ...Object.fromEntries(peers.map((peer) => [packages[peer] ?? peer, installed(peer) ?? ''])),
   },
   lines: reports,

@@ -153,7 +153,7 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
   ],
 }
 
-export const allLines: readonly number[] = [1, 2, 3, 4, 11, 12]
+export const allLines: readonly number[] = [1, 2, 3, 4, 5, 11, 12]
 
 /** Line 11, milliseconds from the start of the process to the first record accepted. */
 export const bootFloorMs = 200
