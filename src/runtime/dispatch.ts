@@ -551,6 +551,7 @@ export class Dispatch {
         // What fails for a passing reason for too long does not begin a new hour with each attempt.
         if (!outcome.aged) work.transient = work.transientSinceMs = 0
         partition.ledger.retry(outcome.endless)
+        partition.remember(work)
         this.#park(work, outcome.atMs)
         return
       case 'move':
@@ -805,6 +806,7 @@ export class Dispatch {
     if (ending === 'dropped') partition.ledger.drop(dropReason)
     else partition.ledger.end(ending)
     if (ending !== 'deadLettered' && ending !== 'heldInDlq') partition.brake.ended(false)
+    partition.tried.delete(work)
     partition.budget.give(work.bytes)
     partition.endedSince++
     partition.dirty = true

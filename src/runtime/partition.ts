@@ -81,6 +81,10 @@ export class Work extends LaneEntry {
   readonly bytes: number
   /** Failed attempts that count, and failures in a row that do not. */
   counted = 0
+  /** How many of them are on record, so that they outlive this process. */
+  noted = 0
+  /** It is its turn to be tried again, but not before its last attempt is on record. */
+  awaitsNote = false
   transient = 0
   transientSinceMs = 0
   /** Its retry. */
@@ -132,7 +136,7 @@ export class Work extends LaneEntry {
     this.batch = batch
     this.position = batch.position(0)
     this.edited = edited
-    this.counted = this.transient = this.transientSinceMs = 0
+    this.counted = this.noted = this.transient = this.transientSinceMs = 0
     this.moving = null
     this.givenUp = this.fallingBack = this.handler = this.context = this.letterAt = null
     this.stuck = false
@@ -195,6 +199,10 @@ export class Partition {
   noting = false
   /** When a record last ended or arrived in an empty partition; monotonic. */
   progressMs = 0
+  /** Open records with failed attempts that count: these stand in the checkpoints. */
+  readonly tried = new Set<Work>()
+  /** Attempts that earlier owners counted, of records that have not been fetched again yet. */
+  readonly #triedBefore = new Map<number, number>()
   readonly alarmed = new Set<string>()
   readonly #timers = new Set<Disposable>()
   /** What the log held when it was gained. */
@@ -212,6 +220,10 @@ export class Partition {
     // Nothing starts before the control topic has been read and the store's fence is there.
     this.state = 'acquiring'
     this.carefulUntil = gained.checkpoint.strikes >= carefulFrom ? gained.checkpoint.low + carefulSpan : 0
+    const { attempts = [] } = gained.checkpoint
+    for (let index = 0; index + 1 < attempts.length; index += 2) {
+      this.#triedBefore.set(attempts[index]!, attempts[index + 1]!)
+    }
     this.placed = gained.stored
     if (gained.logStart > gained.checkpoint.low) this.expire(gained.checkpoint.low, gained.logStart)
   }
@@ -266,6 +278,7 @@ export class Partition {
         continue
       }
       const work = new Work(this, batch, index, ticket)
+      if (this.#triedBefore.size > 0) this.#countBefore(work)
       budget.take(work.bytes)
       if (position === this.start.low && this.start.strikes >= carefulFrom + diedMax) {
         const error = new Error(`the process died ${diedMax} times while handling this record`)
@@ -274,6 +287,14 @@ export class Partition {
       lanes.offer(this.#laneKey(batch.key(index)), work)
     }
     if (to === batch.count) tracker.reached(batch.nextPosition)
+    this.dirty = true
+  }
+
+  /** An attempt has failed and counts: that is to be on record before the next one starts. */
+  remember(work: Work): void {
+    // A redrive stands at no position, and what is acknowledged comes to no other owner.
+    if (work.redrive !== null || work.early !== null) return
+    this.tried.add(work)
     this.dirty = true
   }
 
@@ -309,7 +330,9 @@ export class Partition {
   /** What to store now. `leaving`: given back in peace, so this owner was not lost. */
   checkpoint(leaving: boolean): Checkpoint {
     const { low, finished } = this.tracker.progress()
-    return { low, finished, strikes: this.#strikes(low, leaving) }
+    const strikes = this.#strikes(low, leaving)
+    const attempts = this.#attempts(low)
+    return attempts.length === 0 ? { low, finished, strikes } : { low, finished, strikes, attempts }
   }
 
   /** Forgets what is open; the caller says how it ended. */
@@ -357,6 +380,21 @@ export class Partition {
     // Order was given up with the retry topics.
     if (key === null || this.retry !== null) return null
     return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
+  }
+
+  #countBefore(work: Work): void {
+    const counted = this.#triedBefore.get(work.position)
+    if (counted === undefined) return
+    this.#triedBefore.delete(work.position)
+    work.counted = work.noted = counted
+    this.tried.add(work)
+  }
+
+  #attempts(low: number): readonly number[] {
+    if (this.tried.size + this.#triedBefore.size === 0) return []
+    const pairs = [...this.#triedBefore].filter(([position]) => position >= low)
+    for (const { position, counted } of this.tried) pairs.push([position, counted])
+    return pairs.sort(([a], [b]) => a - b).flat()
   }
 
   #strikes(low: number, leaving: boolean): number {

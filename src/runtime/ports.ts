@@ -76,6 +76,11 @@ export interface Checkpoint {
   readonly low: number
   readonly finished: readonly number[]
   readonly strikes: number
+  /**
+   * Failed attempts of records that are still open, as position, count, position, count … ascending, counts from 1 to 255.
+   * A transport may leave out some of them; those records are tried afresh.
+   */
+  readonly attempts?: readonly number[]
 }
 
 /** A partition just gained, with what its last owner left behind and what the log held at that moment. */

@@ -59,6 +59,8 @@ const ownsRecheckMs = 100
 const watchTickMaxMs = 250
 /** However many partitions share the memory: one fetch of each must have room. */
 const budgetMinBytes = 1024 * 1024
+/** How long a retry that is due waits for its last attempt to be on record. */
+const noteMaxMs = 2_000
 /** How long leaving the group may take when the app stops. */
 const leaveMs = 3_000
 /** What is left of a release for the last checkpoint. */
@@ -380,6 +382,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       const { clock } = this.#surroundings
       work.timer = partition.later(clock, atMs - clock.monotonicMs(), () => this.#wake(work))
     }
+    if (isUnnoted(work)) void this.#checkpoint(partition, false)
     this.#boundStanding(partition)
     this.#updateFlow(partition)
     this.#pump()
@@ -793,9 +796,27 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     work.timer = null
     const { partition } = work
     if (partition.gone || partition.state === 'releasing') return
+    if (isUnnoted(work) && !work.awaitsNote) {
+      // Whoever owns the partition next must not begin at its first attempt. A coordinator that is away holds up nothing.
+      work.awaitsNote = true
+      work.timer = partition.later(this.#surroundings.clock, noteMaxMs, () => this.#wake(work))
+      void this.#checkpoint(partition, false)
+      return
+    }
+    work.awaitsNote = false
     partition.lanes.wake(work)
     this.#updateFlow(partition)
     this.#pump()
+  }
+
+  /** Attempts are on record, or cannot be now: what waits for that goes on. */
+  #noted(attempts: ReadonlyMap<Work, number>, stored: boolean): void {
+    for (const [work, counted] of attempts) {
+      if (stored) work.noted = Math.max(work.noted, counted)
+      if (!work.awaitsNote || (stored && isUnnoted(work))) continue
+      work.timer?.[Symbol.dispose]()
+      this.#wake(work)
+    }
   }
 
   /** Nothing of this partition starts before `untilMs`. */
@@ -1038,6 +1059,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   async #sendCheckpoint(partition: Partition, leaving: boolean): Promise<void> {
     const checkpoint = partition.checkpoint(leaving)
     const turn = partition.earlyTurn
+    const attempts = new Map<Work, number>()
+    for (const work of partition.tried) attempts.set(work, work.counted)
     const about = { service: this.plan.name, ...placeOf(partition.held), low: checkpoint.low }
     if (steps.offsetBeforeCommit.hasSubscribers) steps.offsetBeforeCommit.publish(about)
     try {
@@ -1046,6 +1069,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (result === 'lost') this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
       else {
         partition.earlyTurnStored = Math.max(partition.earlyTurnStored, turn)
+        this.#noted(attempts, true)
         if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
       }
     } catch (error) {
@@ -1054,6 +1078,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       this.#checkpointFailures++
       this.#surroundings.log.warn('checkpoint failed; trying again', { ...about, error })
       this.#armCheckpoint()
+      this.#noted(attempts, false)
     }
   }
 
@@ -1177,6 +1202,11 @@ type AlarmCode =
   | 'OTTLA_RUNTIME_PARKED_FULL'
   | 'OTTLA_RUNTIME_RETRY_TOPICS_AWAY'
   | 'OTTLA_STORE_UNAVAILABLE'
+
+/** Has it attempts that would be forgotten with this process? */
+function isUnnoted(work: Work): boolean {
+  return work.counted > work.noted && work.partition.tried.has(work)
+}
 
 function keyOf(held: Held): string {
   return `${held.topic}/${held.partition}`

@@ -51,7 +51,7 @@ test('what was written is read again', () => {
       if (text === '') return
       assert.match(text, /^o1\.[A-Za-z0-9_-]+$/)
       const { finished, strikes } = given
-      assert.deepEqual(decodeCheckpoint(facts(text, given.low)), { finished, strikes })
+      assert.deepEqual(decodeCheckpoint(facts(text, given.low)), { finished, strikes, attempts: [] })
     }),
   )
 })
@@ -98,10 +98,44 @@ test('every single changed bit, and every cut, counts as absent', () => {
 test('a mirror, a topic made again, a reset offset, another epoch and a truncated log count as absent', () => {
   const text = encodeCheckpoint(map(1_000, [1_002, 1_005]))
   const good = facts(text, 1_000, 1_005)
-  assert.deepEqual(decodeCheckpoint(good), { finished: [1_002, 1_005], strikes: 0 })
+  assert.deepEqual(decodeCheckpoint(good), { finished: [1_002, 1_005], strikes: 0, attempts: [] })
   assert.equal(decodeCheckpoint({ ...good, topicId: otherId }), null)
   assert.equal(decodeCheckpoint({ ...good, offset: 999 }), null)
   assert.equal(decodeCheckpoint({ ...good, offset: 1_001 }), null)
   assert.equal(decodeCheckpoint({ ...good, leaderEpoch: 5 }), null)
   assert.equal(decodeCheckpoint({ ...good, logEnd: 1_004 }), null)
+})
+
+test('failed attempts are read again with the rest', () => {
+  const given = { ...map(1_000, [1_005, 1_010], 2), attempts: [1_000, 3, 1_004, 1, 1_200, 255] }
+  const text = encodeCheckpoint(given)
+  assert.match(text, /^o2\./)
+  const { finished, strikes, attempts } = given
+  assert.deepEqual(decodeCheckpoint(facts(text, 1_000)), { finished, strikes, attempts })
+  assert.equal(decodeCheckpoint(facts(text, 1_000, 1_200)), null, 'a record beyond the end of the log')
+})
+
+test('too many attempts leave room for the runs', () => {
+  const attempts: number[] = []
+  const finished: number[] = []
+  for (let at = 0; at < 40_000; at += 4) {
+    attempts.push(1_000_000 + at, 4)
+    finished.push(1_000_001 + at, 1_000_002 + at)
+  }
+  const text = encodeCheckpoint({ ...map(1_000_000, finished), attempts })
+  assert.ok(text.length <= maxMetadataChars)
+  const believed = decodeCheckpoint(facts(text, 1_000_000))
+  assert.deepEqual(believed?.attempts, attempts.slice(0, 800))
+  assert.ok((believed?.finished.length ?? 0) > 1_000)
+})
+
+test('attempts that cannot be make the whole string count as absent', () => {
+  const good = encodeCheckpoint({ ...map(7, []), attempts: [7, 2, 9, 1] })
+  assert.notEqual(decodeCheckpoint(facts(good, 7)), null)
+  for (const attempts of [
+    [7, 0],
+    [9, 1, 9, 1],
+  ]) {
+    assert.equal(decodeCheckpoint(facts(encodeCheckpoint({ ...map(7, []), attempts }), 7)), null, `${attempts}`)
+  }
 })

@@ -4,6 +4,8 @@
  * ```
  * o1.<base64url of:>  topic id (16) · base offset (8) · leader epoch (4) · strikes (1) ·
  *                     run lengths (unsigned varints: open, finished, open, finished …) · CRC-32C of all before (4)
+ * o2.<base64url of:>  the same with failed attempts before the run lengths, when there are any:
+ *                     count · distance, attempts · distance, attempts … (unsigned varints)
  * ```
  *
  * The run lengths start at the base offset, which is the committed one. They save redoing what was finished beyond it;
@@ -11,7 +13,11 @@
  * says now: this topic (not a mirror of it, nor one made again under its name), this offset and epoch (not one that a
  * tool put there and left our string standing), and no run beyond the end of the log. Anything odd counts as absent.
  *
- * At most 4,000 ASCII characters, under the 4,096 of brokers. When the runs do not fit, the last ones are left out.
+ * Attempts are believed or not together with the rest. They belong to records that are open: without them a record that
+ * failed is tried as often as if it never had.
+ *
+ * At most 4,000 ASCII characters, under the 4,096 of brokers. When the runs do not fit, the last ones are left out, and of
+ * the attempts so that half of the room stays for the runs.
  */
 import { crc32c } from '../../wire/crc32c.ts'
 
@@ -19,10 +25,14 @@ import { crc32c } from '../../wire/crc32c.ts'
 export const maxMetadataChars = 4_000
 
 const prefix = 'o1.'
+const prefixWithAttempts = 'o2.'
 const headBytes = 29
 const crcBytes = 4
 const maxBytes = Math.floor(((maxMetadataChars - prefix.length) * 3) / 4)
 const maxStrikes = 255
+const maxAttempts = 255
+/** Records whose attempts are kept. */
+const triedMax = 400
 
 /** What goes into the string. */
 export interface CheckpointMap {
@@ -35,6 +45,8 @@ export interface CheckpointMap {
   readonly strikes: number
   /** Ranges [from, to) beyond `low`, flattened and ascending. */
   readonly finished: readonly number[]
+  /** Position, failed attempts, position, failed attempts … ascending, none below `low`. */
+  readonly attempts?: readonly number[]
 }
 
 /** What the broker says, for checking a string against. */
@@ -51,11 +63,13 @@ export interface CommittedFacts {
 export interface BelievedMap {
   readonly finished: readonly number[]
   readonly strikes: number
+  readonly attempts: readonly number[]
 }
 
 /** The string to commit; empty when the offset alone says it all. */
 export function encodeCheckpoint(map: CheckpointMap): string {
-  if (map.finished.length === 0 && map.strikes === 0) return ''
+  const attempts = map.attempts ?? []
+  if (map.finished.length === 0 && map.strikes === 0 && attempts.length === 0) return ''
   const bytes = new Uint8Array(maxBytes)
   const view = new DataView(bytes.buffer)
   const id = Buffer.from(map.topicId, 'base64url')
@@ -64,7 +78,7 @@ export function encodeCheckpoint(map: CheckpointMap): string {
   view.setBigInt64(16, BigInt(map.low))
   view.setInt32(24, map.leaderEpoch)
   bytes[28] = Math.min(maxStrikes, map.strikes)
-  let end = headBytes
+  let end = attempts.length === 0 ? headBytes : putAttempts(bytes, map.low, attempts)
   let from = map.low
   for (let i = 0; i + 1 < map.finished.length; i += 2) {
     const start = map.finished[i] ?? 0
@@ -75,13 +89,34 @@ export function encodeCheckpoint(map: CheckpointMap): string {
     from = stop
   }
   view.setUint32(end, crc32c(bytes, 0, end))
-  return prefix + Buffer.from(bytes.buffer, 0, end + crcBytes).toString('base64url')
+  const word = attempts.length === 0 ? prefix : prefixWithAttempts
+  return word + Buffer.from(bytes.buffer, 0, end + crcBytes).toString('base64url')
+}
+
+/** Returns where they end. */
+function putAttempts(bytes: Uint8Array, low: number, attempts: readonly number[]): number {
+  const pairs: number[] = []
+  let room = maxBytes / 2 - headBytes
+  let from = low
+  for (let i = 0; i + 1 < attempts.length && pairs.length < 2 * triedMax; i += 2) {
+    const position = attempts[i] ?? 0
+    const tries = Math.min(maxAttempts, attempts[i + 1] ?? 0)
+    room -= varintBytes(position - from) + varintBytes(tries)
+    if (room < 0) break
+    pairs.push(position - from, tries)
+    from = position
+  }
+  let end = putVarint(bytes, headBytes, pairs.length / 2)
+  for (const each of pairs) end = putVarint(bytes, end, each)
+  return end
 }
 
 /** What may be believed of the metadata committed at an offset; null when nothing. Never throws. */
 export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
   const { metadata } = facts
-  if (metadata === null || metadata.length > maxMetadataChars || !metadata.startsWith(prefix)) return null
+  if (metadata === null || metadata.length > maxMetadataChars) return null
+  const tried = metadata.startsWith(prefixWithAttempts)
+  if (!tried && !metadata.startsWith(prefix)) return null
   const text = metadata.slice(prefix.length)
   const bytes = Buffer.from(text, 'base64url')
   // Node skips what it cannot read; only a string that comes back the same was all base64url.
@@ -90,9 +125,15 @@ export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
   if (bytes.readUInt32BE(end) !== crc32c(bytes, 0, end)) return null
   if (bytes.toString('base64url', 0, 16) !== facts.topicId) return null
   if (bytes.readBigInt64BE(16) !== BigInt(facts.offset) || bytes.readInt32BE(24) !== facts.leaderEpoch) return null
+  const attempts: number[] = []
+  let at = headBytes
+  if (tried) {
+    const next = takeAttempts(bytes, { end, offset: facts.offset, logEnd: facts.logEnd, into: attempts })
+    if (next === null) return null
+    at = next
+  }
   const finished: number[] = []
   let position = facts.offset
-  let at = headBytes
   while (at < end) {
     const open = takeVarint(bytes, at, end)
     if (open === null) return null
@@ -103,7 +144,28 @@ export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
     if (position > facts.logEnd) return null
     at = done.next
   }
-  return { finished, strikes: bytes[28] ?? 0 }
+  return { finished, strikes: bytes[28] ?? 0, attempts }
+}
+
+/** Returns where they end; null when they cannot be believed. */
+function takeAttempts(
+  bytes: Uint8Array,
+  { end, offset, logEnd, into }: { end: number; offset: number; logEnd: number; into: number[] },
+): number | null {
+  const count = takeVarint(bytes, headBytes, end)
+  if (count === null || count.value > triedMax) return null
+  let { next } = count
+  let position = offset
+  for (let n = 0; n < count.value; n++) {
+    const distance = takeVarint(bytes, next, end)
+    const tries = distance && takeVarint(bytes, distance.next, end)
+    if (distance === null || tries === null || (n > 0 && distance.value === 0)) return null
+    position += distance.value
+    if (tries.value < 1 || tries.value > maxAttempts || position >= logEnd) return null
+    into.push(position, tries.value)
+    next = tries.next
+  }
+  return next
 }
 
 function varintBytes(value: number): number {

@@ -240,10 +240,11 @@ class KafkaReader implements Reader {
                       logEnd,
                       metadata: committed.metadata,
                     })
-              const { finished, strikes } = map ?? { finished: [], strikes: 0 }
+              const { finished, strikes, attempts } = map ?? { finished: [], strikes: 0, attempts: [] }
+              const tried = attempts.length === 0 ? {} : { attempts }
               return {
                 held,
-                checkpoint: { low: position, finished, strikes },
+                checkpoint: { low: position, finished, strikes, ...tried },
                 stored: committed !== null,
                 logStart,
                 logEnd,

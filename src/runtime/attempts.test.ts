@@ -1,0 +1,83 @@
+/** Failed attempts outlive the process that made them. */
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
+import { systemClock } from '../adapters/system/clock.ts'
+import { topic } from '../contract/topic.ts'
+import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { RunningApp } from './app.ts'
+import { service } from './service.ts'
+
+const Orders = topic('orders', {
+  key: 'id',
+  partitions: 2,
+  events: { Placed: z.object({ id: z.string(), n: z.int() }) },
+})
+const quiet = { debug() {}, info() {}, warn() {}, error() {} }
+const dead: RunningApp[] = []
+after(() => Promise.all(dead.map((app) => app[Symbol.asyncDispose]())))
+
+async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
+  const endMs = performance.now() + maxMs
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
+    await sleep(2)
+  }
+}
+
+async function start(log: MemoryLog, attempts: [string, number][]) {
+  const transport = memoryTransport(log)
+  const worker = service('worker').on(Orders.Placed, ({ id, n }, { message }) => {
+    attempts.push([`${id}${n}`, message.attempt])
+    if (id === 'bad') throw new Error('always')
+  })
+  const app = new RunningApp(
+    { transport, services: [worker], drainTimeout: 500 },
+    { clock: systemClock, log: quiet, random: () => 0.2, instance: 'test' },
+  )
+  await app.start()
+  return { app, transport }
+}
+
+test('a record whose process died between two attempts is not tried from the beginning', async () => {
+  const log = new MemoryLog()
+  const attempts: [string, number][] = []
+  const ofBad = () => attempts.filter(([name]) => name === 'bad0').map(([, attempt]) => attempt)
+  let member = await start(log, attempts)
+  await member.app.publish(Orders.Placed({ id: 'bad', n: 0 }))
+  await member.app.publish(Orders.Placed({ id: 'good', n: 0 }))
+  for (const goal of [2, 3, 4]) {
+    await until(() => (ofBad().at(-1) ?? 0) >= goal, `attempt ${goal}`)
+    member.transport.readers[0]!.kill()
+    dead.push(member.app)
+    member = await start(log, attempts)
+  }
+  await until(() => member.app.ledger().some(({ ended }) => ended.deadLettered === 1), 'given up')
+  const seen = ofBad()
+  assert.equal(seen.filter((attempt) => attempt === 1).length, 1, `attempts ${seen.join(', ')}`)
+  for (let index = 1; index < seen.length; index++) assert.ok(seen[index]! >= seen[index - 1]!, `${seen.join(', ')}`)
+  assert.equal(seen.at(-1), 5)
+  await member.app[Symbol.asyncDispose]()
+})
+
+test('attempts go with a partition to its next member, and leave its checkpoint with their record', async () => {
+  const log = new MemoryLog()
+  const attempts: [string, number][] = []
+  const first = await start(log, attempts)
+  await first.app.publish(Orders.Placed({ id: 'bad', n: 0 }))
+  await until(() => attempts.length === 3, 'three attempts')
+  await first.app[Symbol.asyncDispose]()
+  const second = await start(log, attempts)
+  await until(() => second.app.ledger().some(({ ended }) => ended.deadLettered === 1), 'given up')
+  assert.deepEqual(
+    attempts.map(([, attempt]) => attempt),
+    [1, 2, 3, 4, 5],
+  )
+  await second.app[Symbol.asyncDispose]()
+  const third = await start(log, attempts)
+  await third.app.publish(Orders.Placed({ id: 'bad', n: 1 }))
+  await until(() => attempts.length === 6, 'another record')
+  assert.deepEqual(attempts.at(-1), ['bad1', 1])
+  await third.app[Symbol.asyncDispose]()
+})
