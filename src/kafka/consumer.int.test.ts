@@ -20,6 +20,8 @@ class Member implements AsyncDisposable {
   readonly gained: GainedPartition[] = []
   readonly values: string[] = []
   readonly told: string[] = []
+  /** Where each partition goes on. */
+  readonly next = new Map<number, number>()
   readonly consumer: Consumer
   onReleasing: (parts: readonly HeldPartition[]) => Promise<void> = async () => undefined
 
@@ -35,6 +37,7 @@ class Member implements AsyncDisposable {
           for (let i = 0; i < records.count; i++) {
             this.values.push(`${held.partition}:${Buffer.from(records.value(i) ?? []).toString()}`)
           }
+          this.next.set(held.partition, records.nextPosition)
         },
         releasing: async (parts) => {
           for (const held of parts) this.told.push(`releasing ${held.partition}`)
@@ -67,6 +70,7 @@ async function produce(client: KafkaClient, partition: number, ...values: string
 const start = (partitions: number, nodes = 1): Promise<EmbeddedBroker> =>
   startBroker({ nodes, sessionTimeoutMinMs: 100, topics: [{ topic: 't', partitions }] })
 const inGroup = { groupId: 'g', topics: ['t'] }
+const eager = { ...inGroup, assignors: ['range'] } as const
 
 test('commits made one after the other, and at once, are all answered; the last value stands', async () => {
   await using broker = await start(2)
@@ -185,17 +189,17 @@ test('offsets of a transaction that is just ending are waited for, and never tak
   assert.deepEqual(second.values, ['0:c'])
 })
 
-test('heartbeats go on while a member drains for longer than its session', async () => {
+test('eager: heartbeats go on while a member drains for longer than its session', async () => {
   await using broker = await start(2)
   await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
-  await using first = new Member(client, inGroup)
+  await using first = new Member(client, eager)
   await until('both are held', () => first.consumer.held().length === 2)
   first.onReleasing = async (parts) => {
     await sleep(1_500)
     for (const held of parts)
       assert.equal(await first.consumer.commit(held, { offset: 0, metadata: 'drained' }), 'stored')
   }
-  await using second = new Member(client, inGroup)
+  await using second = new Member(client, eager)
   await until('they share', () => first.gained.length + second.gained.length === 4)
   first.onReleasing = async () => undefined
   assert.equal(
@@ -208,20 +212,222 @@ test('heartbeats go on while a member drains for longer than its session', async
   )
 })
 
-test('a drain that never ends is cut off at its deadline, and the group goes on', async () => {
+test('eager: a drain that never ends is cut off at its deadline, and the group goes on', async () => {
   await using broker = await start(2)
   await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
-  await using first = new Member(client, { ...inGroup, drainTimeoutMs: 300 })
+  await using first = new Member(client, { ...eager, drainTimeoutMs: 300 })
   await until('both are held', () => first.consumer.held().length === 2)
   const before = first.held
   const stuck = Promise.withResolvers<void>()
   first.onReleasing = () => stuck.promise
-  await using second = new Member(client, inGroup)
+  await using second = new Member(client, eager)
   await until('the second has its share', () => second.gained.length === 1)
   assert.equal(await first.consumer.commit(before, { offset: 1, metadata: '' }), 'lost')
   first.onReleasing = async () => undefined
   stuck.resolve()
   await until('the first has its share', () => first.gained.length === 3)
+})
+
+/** What it has read is committed when it has to give a partition up. */
+function commitsAtRelease(member: Member): Member {
+  member.onReleasing = async (parts) => {
+    for (const held of parts) {
+      const offset = member.next.get(held.partition)
+      if (offset !== undefined) assert.equal(await member.consumer.commit(held, { offset, metadata: '' }), 'stored')
+    }
+  }
+  return member
+}
+
+/** Publishes to all partitions in turn until told to stop; tells how many. */
+async function produceForever(client: KafkaClient, partitions: number, signal: AbortSignal): Promise<number> {
+  await using producer = client.producer()
+  let count = 0
+  for (; !signal.aborted; count++) {
+    await producer.send({ topic: 't', partition: count % partitions, value: `v${count}` })
+    await sleep(2)
+  }
+  return count
+}
+
+test('cooperative: what is kept through rebalances is not touched, and nothing is read twice', async () => {
+  await using broker = await start(6)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  await using first = commitsAtRelease(new Member(client, inGroup))
+  await until('all are held', () => first.consumer.held().length === 6)
+  const before = first.consumer.held()
+  const stop = new AbortController()
+  const producing = produceForever(client, 6, stop.signal)
+  await using second = commitsAtRelease(new Member(client, inGroup))
+  await until('they share', () => first.consumer.held().length === 3 && second.consumer.held().length === 3)
+  const kept = first.consumer.held()
+  for (const held of kept) assert.ok(before.includes(held), 'the same ownership as before')
+  const moved = before.filter((held) => !kept.includes(held))
+  assert.deepEqual(
+    first.told,
+    [
+      ...before.map(({ partition }) => `gained ${partition}`),
+      ...moved.map(({ partition }) => `releasing ${partition}`),
+    ],
+    'told of the difference, and of nothing else',
+  )
+  const partitions = (of: readonly HeldPartition[]) => of.map(({ partition }) => partition).sort()
+  assert.deepEqual(partitions(second.consumer.held()), partitions(moved))
+  await second[Symbol.asyncDispose]()
+  await until('the first has them again', () => first.consumer.held().length === 6)
+  for (const held of kept) assert.ok(first.consumer.held().includes(held))
+  stop.abort()
+  const count = await producing
+  const all = (): string[] => [...first.values, ...second.values]
+  await until('all is read', () => new Set(all()).size === count)
+  assert.equal(all().length, count, 'and once')
+})
+
+test('cooperative: commits and heartbeats of what is kept go on while another member drains', async () => {
+  await using broker = await start(4)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  await using first = new Member(client, inGroup)
+  await until('all are held', () => first.consumer.held().length === 4)
+  const drained = Promise.withResolvers<void>()
+  first.onReleasing = () => drained.promise
+  await using second = new Member(client, inGroup)
+  await until('it drains', () => first.told.some((line) => line.startsWith('releasing')))
+  // Longer than a session.
+  await sleep(1_300)
+  const released = new Set(first.told.filter((line) => line.startsWith('releasing')).map((line) => line.slice(10)))
+  const kept = first.consumer.held().filter(({ partition }) => !released.has(`${partition}`))
+  assert.equal(kept.length, 2)
+  for (const held of kept) {
+    assert.ok(first.consumer.owns(held))
+    assert.equal(await first.consumer.confirm(held), 'held')
+    assert.equal(await first.consumer.commit(held, { offset: 0, metadata: 'kept' }), 'stored')
+  }
+  assert.equal(second.gained.length, 0, "what is not given up is in nobody else's hands")
+  drained.resolve()
+  await until('the second has its share', () => second.gained.length === 2)
+  assert.equal(
+    first.told.some((line) => line.startsWith('lost')),
+    false,
+  )
+})
+
+test('cooperative: a commit that meets the middle of a rebalance goes out in the generation that follows', async () => {
+  await using broker = await start(2)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  await using first = new Member(client, inGroup)
+  await until('all are held', () => first.consumer.held().length === 2)
+  // The leader's SyncGroup is late, so that the rebalance stays in its middle.
+  using slow = broker.control({ api: 'SyncGroup', respond: 'delay', delayMs: 500, times: 2 })
+  await using second = new Member(client, inGroup)
+  await until('the rebalance is in its middle', () => slow.struck > 0)
+  const results = await Promise.all(
+    first.consumer.held().map((held) => first.consumer.commit(held, { offset: 0, metadata: 'late' })),
+  )
+  assert.deepEqual(results, ['stored', 'stored'])
+  await until('they share', () => first.consumer.held().length === 1 && second.consumer.held().length === 1)
+})
+
+test('cooperative: a session that ends in the middle of a rebalance loses everything at once', async () => {
+  await using broker = await start(2)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  await using first = new Member(client, inGroup)
+  await until('all are held', () => first.consumer.held().length === 2)
+  using slow = broker.control({ api: 'SyncGroup', respond: 'delay', delayMs: 3_000, times: 2 })
+  await using second = new Member(client, inGroup)
+  await until('the rebalance is in its middle', () => slow.struck > 0)
+  using mute = broker.control({ api: 'Heartbeat', respond: 'drop', times: Infinity })
+  await until('all is lost', () => first.told.filter((line) => line.startsWith('lost')).length === 2)
+  assert.ok(mute.struck > 0)
+  mute[Symbol.dispose]()
+  await until('they share', () => first.consumer.held().length === 1 && second.consumer.held().length === 1)
+})
+
+test('cooperative: members that leave in the middle of a rebalance give their work back committed', async () => {
+  await using broker = await start(6)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  const members = Array.from({ length: 3 }, () => new Member(client, inGroup))
+  for (const member of members) {
+    member.onReleasing = async (parts) => {
+      for (const held of parts) {
+        const offset = member.consumer.position(held) ?? 0
+        assert.equal(await member.consumer.commit(held, { offset, metadata: 'left' }), 'stored')
+      }
+    }
+  }
+  await until('they share', () => members.every((member) => member.consumer.held().length === 2))
+  // The fourth starts a rebalance in which the second and third leave.
+  members.push(new Member(client, inGroup))
+  await Promise.all(members.slice(1, 3).map((member) => member[Symbol.asyncDispose]()))
+  await until('two share', () => [members[0], members[3]].every((member) => member?.consumer.held().length === 3))
+  for (const member of members) await member[Symbol.asyncDispose]()
+  assert.equal(broker.committed('g').length, 6)
+  assert.deepEqual(
+    members.flatMap((member) => member.told.filter((line) => /^(lost|fault)/.test(line))),
+    [],
+  )
+})
+
+test('a group goes from eager to cooperative member by member, and back, with nothing lost or read twice', async () => {
+  await using broker = await start(6)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  const stop = new AbortController()
+  const producing = produceForever(client, 6, stop.signal)
+  const all: Member[] = []
+  const deploy = (assignors: ConsumerOptions['assignors'] & {}): Member => {
+    const member = commitsAtRelease(new Member(client, { ...inGroup, assignors }))
+    all.push(member)
+    return member
+  }
+  let running = [deploy(['range']), deploy(['range'])]
+  const shared = (): boolean => running.every((member) => member.consumer.held().length === 3)
+  await until('they share', shared)
+  for (const assignors of [
+    ['cooperative-sticky', 'range'],
+    ['cooperative-sticky'],
+    ['cooperative-sticky', 'range'],
+    ['range'],
+  ] as const) {
+    for (const old of running) {
+      await old[Symbol.asyncDispose]()
+      running = [...running.filter((member) => member !== old), deploy(assignors)]
+      await until('they share', shared)
+    }
+  }
+  stop.abort()
+  const count = await producing
+  const values = (): string[] => all.flatMap((member) => member.values)
+  await until('all is read', () => new Set(values()).size === count)
+  assert.equal(values().length, count, 'and once')
+  assert.deepEqual(
+    all.flatMap((member) => member.told.filter((line) => /^(lost|fault)/.test(line))),
+    [],
+  )
+  for (const member of running) await member[Symbol.asyncDispose]()
+})
+
+test('partitions that are added, and a topic made later, are noticed; who does not read a topic gets none of it', async () => {
+  await using broker = await start(2)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers, metadataMaxAgeMs: 100 })
+  await using both = new Member(client, { groupId: 'g', topics: ['t', 'later'] })
+  await using one = new Member(client, { groupId: 'g', topics: ['t'] })
+  const held = (member: Member): string[] =>
+    member.consumer
+      .held()
+      .map(({ topic, partition }) => `${topic}-${partition}`)
+      .sort()
+  await until('the topic there is is shared', () => held(both).length === 1 && held(one).length === 1)
+  const before = [...both.consumer.held(), ...one.consumer.held()]
+  await client.admin().createTopics([{ topic: 'later', partitions: 1 }])
+  await until('the new topic is read', () => held(both).includes('later-0'))
+  const [grown] = await client.admin().createPartitions([{ topic: 't', partitions: 4 }])
+  assert.equal(grown?.error, undefined)
+  await until('the new partitions are read', () => held(both).length + held(one).length === 5)
+  assert.ok(held(one).every((name) => name.startsWith('t-')))
+  const now = [...both.consumer.held(), ...one.consumer.held()]
+  assert.ok(
+    before.every((each) => now.includes(each)),
+    'what was held before has stayed where it was',
+  )
 })
 
 for (const code of [
@@ -307,7 +513,7 @@ test('wrong options are all told at once', () => {
   const client = new KafkaClient({ bootstrapServers: 'localhost:1' })
   assert.throws(
     () =>
-      client.consumer({ topics: [], sessionTimeoutMs: 3_000, heartbeatIntervalMs: 2_000, groupID: 'g' } as never, {
+      client.consumer({ topics: [''], sessionTimeoutMs: 3_000, heartbeatIntervalMs: 2_000, groupID: 'g' } as never, {
         batch() {},
         fault() {},
       }),

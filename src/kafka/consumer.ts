@@ -18,10 +18,11 @@ import type { FetchedBatch } from './io/batch-view.ts'
 import type { Cluster } from './io/cluster.ts'
 import { FetchLoop } from './io/fetch-loop.ts'
 import { type CommitResult, type CommittedOffset, GroupLoop, type OffsetValue } from './io/group-loop.ts'
-import { listOffsets, type OffsetQuestion, offsetSpec } from './io/offsets.ts'
-import type { TopicPartitions } from './machine/consumer-protocol.ts'
-import { type HeldPartition, Ownership } from './machine/ownership.ts'
+import { listOffsets, type OffsetAnswer, type OffsetQuestion, offsetSpec } from './io/offsets.ts'
+import type { Assignor, TopicPartitions } from './machine/assignors/assignor.ts'
+import { cooperativeStickyAssignor } from './machine/assignors/cooperative-sticky.ts'
 import { rangeAssignor } from './machine/assignors/range.ts'
+import { type HeldPartition, Ownership } from './machine/ownership.ts'
 import { OptionCheck } from './option-check.ts'
 
 export type { CommitResult, CommittedOffset, FetchedBatch, HeldPartition, OffsetValue }
@@ -36,6 +37,14 @@ export type StartPosition =
   | { readonly offset: number }
   | { readonly timestampMs: number }
   | { readonly agoMs: number }
+
+/** A partition to be read by hand. */
+export interface AssignedPartition {
+  readonly topic: string
+  readonly partition: number
+  /** Default the start position of the options. */
+  readonly start?: StartPosition
+}
 
 /** A partition just gained. */
 export interface GainedPartition {
@@ -61,9 +70,13 @@ export interface ConsumerEvents {
   fault(where: HeldPartition | 'group', error: OttlaError): void
 }
 
+/** A way to share the partitions of a group out, by the name Kafka's clients know it by. */
+export type AssignorName = 'cooperative-sticky' | 'range'
+
 export interface ConsumerOptions {
   /** The group to be a member of. Without one, all partitions of the topics are read, alone, and nothing is committed. */
   readonly groupId?: string
+  /** Without a group it may be empty: nothing is read then but what `assign` names. */
   readonly topics: readonly string[]
   /** Where a partition starts for which nothing is committed. Default `earliest`. */
   readonly start?: StartPosition
@@ -75,6 +88,13 @@ export interface ConsumerOptions {
   readonly outOfRange?: 'fail' | 'earliest' | 'latest'
   /** `read_committed` leaves out records of open and aborted transactions. The default. */
   readonly isolation?: 'read_committed' | 'read_uncommitted'
+  /**
+   * How the group shares partitions out, in the order of preference; all members must have one in common. Default
+   * `['cooperative-sticky']`: in a rebalance only what moves is given up. With `range` in the list everything is given up
+   * in every rebalance, because the group might choose it. To bring a group of `['range']` to the default without a
+   * pause: deploy `['cooperative-sticky', 'range']` everywhere, then the default.
+   */
+  readonly assignors?: readonly AssignorName[]
   /** Silence after which the coordinator gives our partitions away. Default 45 000. */
   readonly sessionTimeoutMs?: number
   /** Default 3 000; at most a third of the session timeout. */
@@ -105,7 +125,10 @@ export interface ConsumerParts {
   readonly onClose?: () => void
 }
 
-/** How far behind, from the broker's side. `seconds`: age of the oldest record not committed, 0 when none is known. */
+/**
+ * How far behind, from the broker's side: to the end of the log, or with `read_committed` to the first open transaction.
+ * `seconds`: age of the oldest record handed on and not committed, 0 when none is known.
+ */
 export interface PartitionLag {
   readonly topic: string
   readonly partition: number
@@ -119,6 +142,7 @@ interface Resolved {
   readonly start: StartPosition
   readonly outOfRange: 'fail' | 'earliest' | 'latest'
   readonly isolation: 'read_committed' | 'read_uncommitted'
+  readonly assignors: readonly Assignor[]
   readonly sessionTimeoutMs: number
   readonly heartbeatIntervalMs: number
   readonly rebalanceTimeoutMs: number
@@ -130,13 +154,18 @@ interface Resolved {
   readonly maxInflatedBytes: number
 }
 
+interface Age {
+  readonly next: number
+  readonly timestampMs: number
+}
+
 interface Progress {
   readonly held: HeldPartition
   /** Everything below is committed, as far as we know. */
   low: number
   logEnd: number
   /** Where delivered batches end and when they begin, oldest first: for the age of what is unfinished. */
-  readonly batches: { readonly next: number; readonly timestampMs: number }[]
+  readonly batches: Age[]
   /** Leader epoch of the last batch taken; what a commit is stamped with. */
   epoch: number
 }
@@ -148,8 +177,15 @@ interface Part {
 
 const retryBackoffMs = 100
 const retryBackoffMaxMs = 1_000
+/** Batches remembered per partition for the age of what is unfinished; beyond it neighbours are merged. */
+const agesMax = 1_024
 /** The end of the log of a paused partition is asked for at most this often, when somebody looks at the lag. */
 const lagRefreshMs = 5_000
+
+const assignors: Readonly<Record<AssignorName, Assignor>> = {
+  'cooperative-sticky': cooperativeStickyAssignor,
+  range: rangeAssignor,
+}
 
 let consumers = 0
 
@@ -161,6 +197,7 @@ const optionNames = [
   'start',
   'outOfRange',
   'isolation',
+  'assignors',
   'sessionTimeoutMs',
   'heartbeatIntervalMs',
   'rebalanceTimeoutMs',
@@ -228,7 +265,6 @@ export class Consumer implements AsyncDisposable {
             {
               ...o,
               groupId: o.groupId,
-              assignors: [rangeAssignor],
               requestTimeoutMs,
               retryBackoffMs,
               retryBackoffMaxMs,
@@ -236,8 +272,9 @@ export class Consumer implements AsyncDisposable {
             },
             {
               assign: (assigned) => this.#assign(assigned),
-              release: (deadlineMs) => this.#release(deadlineMs),
+              release: (what, deadlineMs) => this.#release(what === 'all' ? null : this.#surplus, deadlineMs),
               lose: () => this.#lose(),
+              owned: () => this.#owned(),
               holds: (held) => this.#ownership.holds(held),
               fault: (error) => this.#on.fault('group', error),
             },
@@ -293,6 +330,24 @@ export class Consumer implements AsyncDisposable {
     return this.#ownership.holds(held) && (this.#group === null || this.#group.inSession())
   }
 
+  /**
+   * Reads exactly these partitions from now on, alone. Those that are read already go on as they are, those not named are
+   * released first. Throws OTTLA_CONFIG_INVALID in a group, whose business that is, and for a start that is none.
+   */
+  async assign(parts: readonly AssignedPartition[]): Promise<void> {
+    if (this.#group !== null) {
+      throw new OttlaError('OTTLA_CONFIG_INVALID', 'in a group partitions are assigned by the group')
+    }
+    const wrong = parts.find(({ partition, start = 'earliest' }) => !(partition >= 0) || !isStart(start))
+    if (wrong !== undefined) {
+      throw new OttlaError('OTTLA_CONFIG_INVALID', `cannot read ${wrong.topic}-${wrong.partition} from such a start`)
+    }
+    this.#starts = new Map(parts.map((part) => [keyOf(part), part.start ?? this.#options.start]))
+    if (this.#assign(parts.map(({ topic, partition }) => ({ topic, partitions: [partition] })))) {
+      await this.#release(this.#surplus, this.#options.drainTimeoutMs)
+    }
+  }
+
   /** Goes on reading elsewhere; also starts a partition again that a fault had stopped. Rejects when brokers cannot say where. */
   async seek(held: HeldPartition, to: StartPosition): Promise<void> {
     const { topic, partition } = held
@@ -300,8 +355,8 @@ export class Consumer implements AsyncDisposable {
     if (typeof to === 'object' && 'offset' in to) offset = to.offset
     else {
       const timestamp =
-        typeof to === 'object' ? timeOf(to) : to === 'earliest' ? offsetSpec.earliest : offsetSpec.latest
-      const [asked, end] = await listOffsets(this.#cluster, [
+        typeof to === 'object' ? timeOf(to, Date.now()) : to === 'earliest' ? offsetSpec.earliest : offsetSpec.latest
+      const [asked, end] = await this.#listOffsets([
         { topic, partition, timestamp },
         { topic, partition, timestamp: offsetSpec.latest },
       ])
@@ -346,7 +401,7 @@ export class Consumer implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    if (this.#group === null) await this.#release(this.#options.drainTimeoutMs)
+    if (this.#group === null) await this.#release(null, this.#options.drainTimeoutMs)
     else await this.#group.close()
     this.#abort.abort()
     this.#assignment.abort()
@@ -384,38 +439,66 @@ export class Consumer implements AsyncDisposable {
 
   /** Without a group: everything there is, and what is added later. */
   #assignAll(): void {
+    if (this.#starts !== null) return
     const missing: Part[] = []
     for (const topic of this.#options.topics) {
       for (const { partition } of this.#cluster.metadata.topic(topic)?.partitions ?? []) {
         if (!this.#assigned.has(keyOf({ topic, partition }))) missing.push({ topic, partition })
       }
     }
-    for (const part of missing) this.#assigned.add(keyOf(part))
+    for (const part of missing) this.#assigned.set(keyOf(part), part)
     if (missing.length > 0) void this.#gain(missing, this.#assignment.signal)
   }
 
-  readonly #assigned = new Set<string>()
+  /** What is ours, also while it is still being found out where to start. Another gain is another object. */
+  readonly #assigned = new Map<string, Part>()
+  /** Where partitions assigned by hand start; null while nobody called `assign`. */
+  #starts: ReadonlyMap<string, StartPosition> | null = null
+  /** Held, but not ours by the latest assignment. */
+  #surplus: readonly HeldPartition[] = []
 
   // ── partitions come and go ──
 
-  #assign(assigned: readonly TopicPartitions[]): void {
-    this.#assignment.abort()
-    this.#assignment = new AbortController()
+  /** Takes what is new; what stays is not touched. True when something held is not among it. */
+  #assign(assigned: readonly TopicPartitions[]): boolean {
+    if (this.#assignment.signal.aborted) this.#assignment = new AbortController()
     const parts = assigned.flatMap(({ topic, partitions }) => partitions.map((partition) => ({ topic, partition })))
-    if (parts.length > 0) void this.#gain(parts, this.#assignment.signal)
+    const wanted = new Set(parts.map(keyOf))
+    for (const key of this.#assigned.keys()) if (!wanted.has(key)) this.#assigned.delete(key)
+    this.#surplus = this.#ownership.all().filter((held) => !wanted.has(keyOf(held)))
+    const missing = parts.filter((part) => !this.#assigned.has(keyOf(part)))
+    for (const part of missing) this.#assigned.set(keyOf(part), part)
+    if (missing.length > 0) void this.#gain(missing, this.#assignment.signal)
+    return this.#surplus.length > 0
+  }
+
+  /** What we keep while the group shares out again. */
+  #owned(): readonly TopicPartitions[] {
+    const topics = new Map<string, number[]>()
+    for (const { topic, partition } of this.#assigned.values()) {
+      const partitions = topics.get(topic)
+      if (partitions === undefined) topics.set(topic, [partition])
+      else partitions.push(partition)
+    }
+    return [...topics].map(([topic, partitions]) => ({ topic, partitions }))
   }
 
   /** Finds out where each partition starts, tells of those that are known, and goes on asking for the others. */
   async #gain(parts: readonly Part[], signal: AbortSignal): Promise<void> {
     let missing = parts
     let told = -1
+    const stillOurs = (part: Part): boolean => this.#assigned.get(keyOf(part)) === part
     for (let failures = 0; missing.length > 0 && !signal.aborted; failures++) {
       if (failures > 0) await delay(backoff(failures), signal)
-      if (signal.aborted) return
+      missing = missing.filter(stillOurs)
+      if (signal.aborted || missing.length === 0) return
       try {
         await this.#cluster.ensureTopics([...new Set(missing.map(({ topic }) => topic))], { signal })
-        const { ready, error } = await this.#locate(missing, signal)
+        const { ready: located, error } = await this.#locate(missing, signal)
         if (signal.aborted) return
+        missing = missing.filter(stillOurs)
+        const ours = new Set(missing.map(keyOf))
+        const ready = located.filter((part) => ours.has(keyOf(part)))
         const known = new Set(ready.map(keyOf))
         missing = missing.filter((part) => !known.has(keyOf(part)))
         if (ready.length > 0) {
@@ -446,25 +529,31 @@ export class Consumer implements AsyncDisposable {
     parts: readonly Part[],
     signal: AbortSignal,
   ): Promise<{ readonly ready: readonly (Part & Omit<GainedPartition, 'held'>)[]; readonly error: number }> {
-    const { start } = this.#options
-    const startMs = typeof start === 'object' && !('offset' in start) ? timeOf(start) : null
+    const nowMs = Date.now()
+    const starts = parts.map((part) => this.#starts?.get(keyOf(part)) ?? this.#options.start)
     const questions: OffsetQuestion[] = parts.flatMap((part) => [
       { ...part, timestamp: offsetSpec.earliest },
       { ...part, timestamp: offsetSpec.latest },
-      ...(startMs === null ? [] : [{ ...part, timestamp: startMs }]),
     ])
-    const [offsets, answers] = await Promise.all([
+    const times = parts.flatMap((part, index) => {
+      const start = starts[index] ?? 'earliest'
+      return typeof start === 'string' || 'offset' in start ? [] : [{ ...part, timestamp: timeOf(start, nowMs) }]
+    })
+    const [offsets, answers, atTimes] = await Promise.all([
       this.#group === null ? null : this.#group.fetchOffsets(parts, signal),
-      listOffsets(this.#cluster, questions, { signal }),
+      this.#listOffsets(questions, signal),
+      this.#listOffsets(times, signal),
     ])
-    const each = questions.length / parts.length
+    const timed = new Map(times.map((part, index) => [keyOf(part), atTimes[index]]))
     const ready: (Part & Omit<GainedPartition, 'held'>)[] = []
     let error = 0
     for (const [index, part] of parts.entries()) {
-      const mine = answers.slice(index * each, (index + 1) * each)
-      const [logStart, logEnd, atTime] = mine
+      const logStart = answers[2 * index]
+      const logEnd = answers[2 * index + 1]
+      const atTime = timed.get(keyOf(part))
+      const start = starts[index] ?? 'earliest'
       const offset = offsets?.[index]
-      const failed = mine.find((answer) => answer.error !== 0)?.error ?? 0
+      const failed = logStart?.error || logEnd?.error || atTime?.error || 0
       const code = failed || (offset?.error ?? 0)
       if (code !== 0 || logStart === undefined || logEnd === undefined) {
         // A refusal that lasts is worth more words than a passing state of a neighbour.
@@ -519,11 +608,12 @@ export class Consumer implements AsyncDisposable {
     })
   }
 
-  async #release(deadlineMs: number): Promise<void> {
-    this.#assignment.abort()
+  /** Has partitions finished and committed, then gives them back. `null`: all of them. */
+  async #release(parts: readonly HeldPartition[] | null, deadlineMs: number): Promise<void> {
+    if (parts === null) this.#unassign()
     const endsAtMs = performance.now() + deadlineMs
     const left = (): number => Math.max(0, endsAtMs - performance.now())
-    const held = this.#ownership.all()
+    const held = (parts ?? this.#ownership.all()).filter((each) => this.#ownership.holds(each))
     for (const each of held) {
       this.commitEpoch(each)
       this.#fetch.remove(each)
@@ -539,10 +629,15 @@ export class Consumer implements AsyncDisposable {
   }
 
   #lose(): void {
-    this.#assignment.abort()
+    this.#unassign()
     const held = this.#ownership.all()
     for (const each of held) this.#drop(each)
     if (held.length > 0) void this.#turn(held, () => this.#on.lost?.(held))
+  }
+
+  #unassign(): void {
+    this.#assignment.abort()
+    this.#assigned.clear()
   }
 
   #drop(held: HeldPartition): void {
@@ -577,6 +672,7 @@ export class Consumer implements AsyncDisposable {
     const progress = this.#progress.get(keyOf(held))
     if (progress !== undefined && records.count > 0) {
       progress.batches.push({ next: records.nextPosition, timestampMs: records.timestampMs(0) })
+      if (progress.batches.length > agesMax) thinOut(progress.batches)
       if (this.#group === null) {
         // Nobody commits: what was handed on counts as finished.
         progress.low = records.nextPosition
@@ -591,6 +687,12 @@ export class Consumer implements AsyncDisposable {
     }
   }
 
+  /** The log ends where we would read to: with `read_committed` before the first open transaction. */
+  #listOffsets(questions: readonly OffsetQuestion[], signal?: AbortSignal): Promise<readonly OffsetAnswer[]> {
+    const isolationLevel = this.#options.isolation === 'read_committed' ? 1 : 0
+    return listOffsets(this.#cluster, questions, { isolationLevel, ...(signal === undefined ? {} : { signal }) })
+  }
+
   /** Fetches tell where the log ends; a paused partition is not fetched, so it is asked for. */
   #askEnds(): void {
     const now = performance.now()
@@ -599,7 +701,7 @@ export class Consumer implements AsyncDisposable {
     const held = this.#ownership.all().filter((each) => this.#fetch.isIdle(each))
     if (held.length === 0) return
     const questions = held.map(({ topic, partition }) => ({ topic, partition, timestamp: offsetSpec.latest }))
-    void listOffsets(this.#cluster, questions, { signal: this.#abort.signal }).then((answers) => {
+    void this.#listOffsets(questions, this.#abort.signal).then((answers) => {
       for (const [index, each] of held.entries()) {
         const answer = answers[index]
         if (answer !== undefined && answer.error === 0) this.#fetch.knowHighWatermark(each, answer.offset)
@@ -636,7 +738,8 @@ function resolve(options: ConsumerOptions): Resolved {
   })
   const mebibyte = 1024 * 1024
   const topics = Array.isArray(o.topics) ? (o.topics as unknown[]) : []
-  if (topics.length === 0 || topics.some((topic) => typeof topic !== 'string' || topic === '')) {
+  const mayBeEmpty = o.groupId === undefined && Array.isArray(o.topics)
+  if ((topics.length === 0 && !mayBeEmpty) || topics.some((topic) => typeof topic !== 'string' || topic === '')) {
     check.problem('topics', 'a list of topic names', o.topics)
   }
   const start = (o.start ?? 'earliest') as StartPosition
@@ -649,6 +752,7 @@ function resolve(options: ConsumerOptions): Resolved {
     start,
     outOfRange: check.oneOf('outOfRange', o.outOfRange, ['fail', 'earliest', 'latest'], 'fail'),
     isolation: check.oneOf('isolation', o.isolation, ['read_committed', 'read_uncommitted'], 'read_committed'),
+    assignors: assignorsOf(o.assignors, check),
     sessionTimeoutMs,
     heartbeatIntervalMs,
     rebalanceTimeoutMs,
@@ -675,6 +779,19 @@ function resolve(options: ConsumerOptions): Resolved {
   return resolved
 }
 
+function assignorsOf(given: unknown, check: OptionCheck): readonly Assignor[] {
+  const names = Array.isArray(given)
+    ? [...new Set(given as unknown[])]
+    : given === undefined
+      ? ['cooperative-sticky']
+      : []
+  const known = names.filter((name): name is AssignorName => typeof name === 'string' && Object.hasOwn(assignors, name))
+  if (known.length === 0 || known.length < names.length) {
+    check.problem('assignors', "a list of 'cooperative-sticky' and 'range'", given)
+  }
+  return known.map((name) => assignors[name])
+}
+
 function isStart(value: StartPosition): boolean {
   if (value === 'earliest' || value === 'latest') return true
   if (typeof value !== 'object' || value === null) return false
@@ -683,8 +800,18 @@ function isStart(value: StartPosition): boolean {
 }
 
 /** Never negative: negative times are Kafka's names for the ends of the log. */
-function timeOf(start: { readonly timestampMs: number } | { readonly agoMs: number }): number {
-  return 'timestampMs' in start ? start.timestampMs : Math.max(0, Date.now() - start.agoMs)
+function timeOf(start: { readonly timestampMs: number } | { readonly agoMs: number }, nowMs: number): number {
+  return 'timestampMs' in start ? start.timestampMs : Math.max(0, nowMs - start.agoMs)
+}
+
+/** Halves a list by merging neighbours: the age of what is unfinished gets coarser, and never too young. */
+function thinOut(ages: Age[]): void {
+  let kept = 0
+  for (let i = 0; i < ages.length; i += 2) {
+    const first = ages[i] as Age
+    ages[kept++] = { next: (ages[i + 1] ?? first).next, timestampMs: first.timestampMs }
+  }
+  ages.length = kept
 }
 
 function listenerError(cause: unknown): OttlaError {

@@ -14,7 +14,7 @@ import {
 
 export const ottla: Subject = {
   name: 'ottla',
-  protocol: 'range',
+  protocol: 'cooperative-sticky',
   connect: (options) => new OttlaSession(options),
 }
 

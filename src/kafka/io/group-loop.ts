@@ -7,20 +7,21 @@
  *
  * Commits: one request in flight, later ones for the same partition coalesced. Member and generation are stamped at the
  * moment of sending, and only partitions whose ownership is unchanged are in it. What a broker refused is never sent
- * again; what got no answer is, as long as nothing newer took its place.
+ * again; what got no answer is, as long as nothing newer took its place. A commit that meets a cooperative rebalance under
+ * way counts as not answered: its partition may stay through it, and then the newest value goes out in the generation
+ * that follows.
  */
 import { OttlaError } from '../../contract/errors.ts'
 import { ErrorCode, isRetriable } from '../../wire/error-codes.ts'
 import { Api } from '../../wire/protocol.ts'
 import { brokerError } from '../broker-error.ts'
-import type { Assignor, GroupMember } from '../machine/assignors/assignor.ts'
+import type { Assignor, GroupMember, TopicPartitions } from '../machine/assignors/assignor.ts'
 import {
   consumerProtocolType,
   decodeAssignment,
   decodeSubscription,
   encodeAssignment,
   encodeSubscription,
-  type TopicPartitions,
 } from '../machine/consumer-protocol.ts'
 import {
   type EncodedAssignments,
@@ -36,6 +37,7 @@ import type { Cluster } from './cluster.ts'
 export interface GroupLoopOptions {
   readonly groupId: string
   readonly topics: readonly string[]
+  /** In the order of preference. Cooperative when all of them are. */
   readonly assignors: readonly Assignor[]
   readonly sessionTimeoutMs: number
   readonly heartbeatIntervalMs: number
@@ -49,10 +51,15 @@ export interface GroupLoopOptions {
 }
 
 export interface GroupLoopEvents {
-  /** These partitions are ours until `release` or `lose`. */
-  assign(parts: readonly TopicPartitions[]): void
+  /**
+   * These partitions, and no others, are ours until `release` or `lose`. True when something that is held is not among
+   * them: a release of the `surplus` follows.
+   */
+  assign(parts: readonly TopicPartitions[]): boolean
   /** Finish and commit; the partitions are given back when the promise settles. */
-  release(deadlineMs: number): Promise<void>
+  release(what: 'all' | 'surplus', deadlineMs: number): Promise<void>
+  /** What is ours and stays so while we join. */
+  owned(): readonly TopicPartitions[]
   /** Everything is gone already. */
   lose(): void
   /** Is exactly this ownership still current? */
@@ -102,6 +109,7 @@ export class GroupLoop {
   readonly #options: GroupLoopOptions
   readonly #on: GroupLoopEvents
   readonly #machine: GroupMachine
+  readonly #cooperative: boolean
   readonly #abort = new AbortController()
   readonly #closed = Promise.withResolvers<void>()
   readonly #metadata: Disposable
@@ -116,7 +124,8 @@ export class GroupLoop {
     this.#cluster = cluster
     this.#options = options
     this.#on = on
-    this.#machine = new GroupMachine(options)
+    this.#cooperative = options.assignors.every(({ cooperative }) => cooperative)
+    this.#machine = new GroupMachine({ ...options, cooperative: this.#cooperative })
     this.#metadata = cluster.onMetadata(() => this.#compareTopics())
   }
 
@@ -181,10 +190,11 @@ export class GroupLoop {
       try {
         const code = await this.#heartbeat(memberId, generation)
         this.#send({ type: 'beaten', generation, sent, code })
+        if (!this.inSession()) return 'lost'
         if (code === ErrorCode.NONE || code === ErrorCode.REBALANCE_IN_PROGRESS) {
-          return generation === this.#machine.generation && this.inSession() ? 'held' : 'lost'
-        }
-        if (isFencing(code)) return 'lost'
+          if (generation === this.#machine.generation) return 'held'
+          if (!this.#cooperative) return 'lost'
+        } else if (isFencing(code) && !this.#isOver(generation, code)) return 'lost'
         if (performance.now() >= expiresAtMs) throw brokerError(code, `Heartbeat of group ${this.#options.groupId}`)
       } catch (error) {
         this.#forgetCoordinator()
@@ -192,6 +202,12 @@ export class GroupLoop {
       }
       await this.#pause()
     }
+  }
+
+  /** Refused for a generation that has passed while everything in it stayed ours: says nothing about what is held. */
+  #isOver(generation: number, code: number): boolean {
+    if (!this.#cooperative || code !== ErrorCode.ILLEGAL_GENERATION || !this.inSession()) return false
+    return generation !== this.#machine.generation || this.#machine.rebalancing
   }
 
   /** What the group committed, by partition, from the coordinator and stable. Never throws for the broker's answers. */
@@ -274,7 +290,9 @@ export class GroupLoop {
         this.#assign(effect.assignment)
         return
       case 'release':
-        void this.#on.release(effect.deadlineMs).then(() => this.#send({ type: 'released', attempt: effect.attempt }))
+        void this.#on
+          .release(effect.what, effect.deadlineMs)
+          .then(() => this.#send({ type: 'released', attempt: effect.attempt }))
         return
       case 'lose':
         this.#shared = null
@@ -308,7 +326,8 @@ export class GroupLoop {
     const { groupId, topics, assignors, sessionTimeoutMs, rebalanceTimeoutMs, lane } = this.#options
     try {
       const node = await this.#coordinator()
-      const metadata = encodeSubscription(topics)
+      const { generation } = this.#machine
+      const owned = this.#cooperative ? this.#on.owned() : []
       const { body } = await this.#cluster.request(
         node,
         Api.JoinGroup,
@@ -318,7 +337,15 @@ export class GroupLoop {
           rebalanceTimeoutMs,
           memberId,
           protocolType: consumerProtocolType,
-          protocols: assignors.map(({ name }) => ({ name, metadata })),
+          protocols: assignors.map((assignor) => ({
+            name: assignor.name,
+            metadata: encodeSubscription({
+              topics,
+              owned,
+              generation,
+              userData: assignor.userData?.(generation) ?? null,
+            }),
+          })),
         },
         { lane: `join-${lane}`, timeoutMs: rebalanceTimeoutMs + joinSlackMs, signal: this.#abort.signal },
       )
@@ -343,7 +370,7 @@ export class GroupLoop {
       const known: GroupMember[] = members.map(({ memberId, groupInstanceId, metadata }) => ({
         memberId,
         instanceId: groupInstanceId,
-        topics: this.#subscription(memberId, metadata),
+        ...this.#subscription(memberId, metadata),
       }))
       const topics = [...new Set(known.flatMap((member) => member.topics))]
       await this.#cluster.ensureTopics(topics, { timeoutMs: planTimeoutMs, signal: this.#abort.signal })
@@ -362,14 +389,14 @@ export class GroupLoop {
   }
 
   /** A member whose subscription makes no sense gets nothing; the others must not suffer for it. */
-  #subscription(memberId: string, metadata: Uint8Array): readonly string[] {
+  #subscription(memberId: string, metadata: Uint8Array): Pick<GroupMember, 'topics'> {
     try {
       return decodeSubscription(metadata)
     } catch (cause) {
       this.#on.fault(
         new OttlaError('OTTLA_WIRE_MALFORMED', `member ${memberId} sent a subscription that makes no sense`, { cause }),
       )
-      return []
+      return { topics: [] }
     }
   }
 
@@ -407,7 +434,7 @@ export class GroupLoop {
       )
       parts = []
     }
-    this.#on.assign(parts)
+    this.#send({ type: 'taken', surplus: this.#on.assign(parts) })
     queueMicrotask(() => this.#compareTopics())
   }
 
@@ -534,6 +561,9 @@ export class GroupLoop {
       // Told as a timeout when the commit's own time is over.
       return this.#abort.signal.aborted ? [] : [...batch.values()]
     }
+    // Between JoinGroup and the end of SyncGroup no generation takes commits.
+    const { state } = this.#machine
+    if (this.#machine.rebalancing && state !== 'joining') return [...batch.values()]
     const owned: PendingCommit[] = []
     for (const commit of batch.values()) {
       if (this.inSession() && this.#on.holds(commit.held)) owned.push(commit)
@@ -600,10 +630,15 @@ export class GroupLoop {
       settle([commit], 'too-large')
       return 'settled'
     }
+    if (this.#isOver(generation, code)) return 'again'
     if (isFencing(code)) {
       settle([commit], 'lost')
       this.#send({ type: 'refused', generation, code })
       return 'settled'
+    }
+    if (code === ErrorCode.REBALANCE_IN_PROGRESS && this.#cooperative) {
+      this.#send({ type: 'refused', generation, code })
+      return 'again'
     }
     if (code === ErrorCode.REBALANCE_IN_PROGRESS) {
       // Refused, so not sent again: whoever still owns the partition computes a fresh one.

@@ -7,32 +7,48 @@
 import { malformed } from '../../wire/malformed.ts'
 import { decodeMessage, encodeMessage } from '../../wire/protocol.ts'
 import { Reader } from '../../wire/reader.ts'
-import type { MemberAssignment } from './assignors/assignor.ts'
+import type { MemberAssignment, TopicPartitions } from './assignors/assignor.ts'
 
 /** The name under which consumers of any client meet. */
 export const consumerProtocolType = 'consumer'
 
 const newestVersion = 3
-const subscriptionVersion = 1
+const subscriptionVersion = 3
 const assignmentVersion = 0
 
-/** Partitions of one topic. */
-export interface TopicPartitions {
-  readonly topic: string
-  readonly partitions: readonly number[]
+/** What a member says of itself when it joins. */
+export interface Subscription {
+  readonly topics: readonly string[]
+  /** What it holds and keeps meanwhile; nothing in the eager protocol. */
+  readonly owned: readonly TopicPartitions[]
+  /** The generation in which it held that; -1 when it does not say. */
+  readonly generation: number
+  /** What the assignor has to say besides. */
+  readonly userData: Uint8Array | null
 }
 
-export function encodeSubscription(topics: readonly string[]): Uint8Array {
+export function encodeSubscription({ topics, owned, generation, userData }: Subscription): Uint8Array {
   return versioned(
     subscriptionVersion,
-    encodeMessage('ConsumerProtocolSubscription', subscriptionVersion, { topics: [...topics].sort() }),
+    encodeMessage('ConsumerProtocolSubscription', subscriptionVersion, {
+      topics: [...topics].sort(),
+      userData,
+      ownedPartitions: owned,
+      generationId: generation,
+      rackId: null,
+    }),
   )
 }
 
-/** The topics a member wants. Throws OTTLA_WIRE_MALFORMED. */
-export function decodeSubscription(bytes: Uint8Array): readonly string[] {
+/** What a member wants and holds. Throws OTTLA_WIRE_MALFORMED. */
+export function decodeSubscription(bytes: Uint8Array): Subscription {
   const { version, body } = split(bytes)
-  return decodeMessage('ConsumerProtocolSubscription', version, body).topics
+  const { topics, ownedPartitions, generationId, userData } = decodeMessage(
+    'ConsumerProtocolSubscription',
+    version,
+    body,
+  )
+  return { topics, owned: ownedPartitions, generation: generationId, userData }
 }
 
 export function encodeAssignment(assignment: MemberAssignment): Uint8Array {

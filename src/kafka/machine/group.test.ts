@@ -4,6 +4,7 @@ import { ErrorCode } from '../../wire/error-codes.ts'
 import { type GroupEffect, type GroupEvent, GroupMachine, type Moment } from './group.ts'
 
 const settings = {
+  cooperative: false,
   sessionTimeoutMs: 10_000,
   heartbeatIntervalMs: 1_000,
   drainTimeoutMs: 5_000,

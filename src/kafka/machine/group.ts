@@ -3,22 +3,32 @@
  *
  * ```
  * idle ──start──► joining ──answer, leader──► planning ──planned──► syncing ──answer──► stable
- *                   ▲  └──────answer, follower──────────────────────────┘                 │
- *                   │                                                                     │ REBALANCE_IN_PROGRESS,
- *                   ├──────────────────────released────────── releasing ◄─────────────────┤ topics changed, close
- *                   │                                             │                       │
- *                   └── lose ◄── fenced, or silent for a session ─┴───────────────────────┘
+ *                  ▲ ▲ └──────answer, follower──────────────────────────┘               │ │ │
+ *                  │ │                                                                  │ │ │
+ *                  │ └───────── cooperative: REBALANCE_IN_PROGRESS, topics changed ─────┘ │ │
+ *                  │                                                                      │ │
+ *                  ├──────────────────────released────────── releasing ◄──────────────────┘ │
+ *                  │   eager: REBALANCE_IN_PROGRESS, topics changed (all); cooperative:     │
+ *                  │   what the assignment leaves out (surplus); close (all)                │
+ *                  │                                                                        │
+ *                  └── lose ◄── fenced, or silent for a session ────────────────────────────┘
  *
  * any ──close──► (releasing ──►) leaving ──► closed
  * ```
  *
- * - `joining`: a JoinGroup is on its way, or waits for its turn after a failure. Nothing is held.
- * - `planning`: we lead; the assignment is being computed. `syncing`: SyncGroup is on its way.
- * - `stable`: partitions are held, heartbeats go out. Entered with `assign`.
- * - `releasing`: partitions are being finished and committed in the generation that held them. Heartbeats go on, and
+ * - `joining`: a JoinGroup is on its way, or waits for its turn after a failure. `planning`: we lead; the assignment is
+ *   being computed. `syncing`: SyncGroup is on its way.
+ * - `stable`: partitions are held, heartbeats go out. Entered with `assign`, which is answered by `taken`.
+ * - `releasing`: partitions are being finished and committed in the generation that held them; heartbeats go on, and
  *   REBALANCE_IN_PROGRESS in their answers is no news. Left by `released` (the runner keeps the deadline).
+ * - Eager: everything is released before joining, so nothing is held in `joining`, `planning` and `syncing`.
+ * - Cooperative: everything stays held through them, heartbeats go on, and the generation is the last one entered. Only
+ *   what the new assignment leaves out is released afterwards, and then the group is joined again so that somebody else
+ *   gets it. ILLEGAL_GENERATION while joining means that the answer to the JoinGroup is on its way.
  * - Fencing (UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_INSTANCE_ID) or a session without an acknowledged heartbeat
  *   ends what is held at once, by `lose`: no commit, no drain.
+ * - Closing while something is held and a rebalance is under way waits for its end, because commits are refused in the
+ *   middle; but no longer than a drain may take.
  *
  * A request that can be answered late carries an `attempt`; answers to earlier attempts are ignored. Time is passed in
  * twice over, monotonic and wall: the wall clock notices that the machine was suspended, which the other one does not.
@@ -32,6 +42,8 @@ export interface Moment {
 }
 
 export interface GroupSettings {
+  /** Keep what is held while the group shares out again (KIP-429). Only when every assignor offered is cooperative. */
+  readonly cooperative: boolean
   readonly sessionTimeoutMs: number
   readonly heartbeatIntervalMs: number
   /** What the runner may spend on finishing what is held before it rejoins or leaves. */
@@ -77,6 +89,8 @@ export type GroupEvent =
   | { readonly type: 'failed'; readonly what: 'join' | 'plan' | 'sync' | 'leave'; readonly attempt: number }
   | { readonly type: 'heartbeat-failed'; readonly generation: number }
   | { readonly type: 'released'; readonly attempt: number }
+  /** The assignment is known. `surplus`: it leaves out something that is held. */
+  | { readonly type: 'taken'; readonly surplus: boolean }
   /** Another request of this generation was refused with this code (a commit). */
   | { readonly type: 'refused'; readonly generation: number; readonly code: number }
   /** The topics are not what the current assignment was made from. */
@@ -96,7 +110,12 @@ export type GroupEffect =
     }
   | { readonly do: 'heartbeat'; readonly memberId: string; readonly generation: number }
   | { readonly do: 'assign'; readonly assignment: Uint8Array; readonly generation: number }
-  | { readonly do: 'release'; readonly attempt: number; readonly deadlineMs: number }
+  | {
+      readonly do: 'release'
+      readonly attempt: number
+      readonly what: 'all' | 'surplus'
+      readonly deadlineMs: number
+    }
   | { readonly do: 'lose' }
   | { readonly do: 'leave'; readonly attempt: number; readonly memberId: string }
   | { readonly do: 'forget-coordinator' }
@@ -126,6 +145,12 @@ export class GroupMachine {
   #acknowledged: Moment = { monotonicMs: 0, wallMs: 0 }
   #outdated = false
   #closing = false
+  /** Are partitions in our hands, whatever the state? */
+  #holding = false
+  /** In `releasing`: only what the assignment left out. */
+  #partial = false
+  /** Closing in the middle of a rebalance: when waiting for its end ends. */
+  #closeAtMs = Number.POSITIVE_INFINITY
 
   constructor(settings: GroupSettings) {
     this.#settings = settings
@@ -148,30 +173,26 @@ export class GroupMachine {
     return this.#leads
   }
 
+  /** Are partitions held while the group shares out again? Commits may be refused until that is over. */
+  get rebalancing(): boolean {
+    return this.#holding && (this.#state === 'joining' || this.#state === 'planning' || this.#state === 'syncing')
+  }
+
   /** May partitions be held right now, by what the coordinator last said and by both clocks? */
   inSession(now: Moment): boolean {
-    return (this.#state === 'stable' || this.#state === 'releasing') && !this.#expired(now)
+    return this.#holding && !this.#expired(now)
   }
 
   /** When to send `tick` next, on the monotonic clock; null when nothing is waited for. */
   wakeAtMs(): number | null {
-    switch (this.#state) {
-      case 'joining':
-        return this.#joinAtMs
-      case 'stable':
-      case 'releasing': {
-        const expiry = this.#acknowledged.monotonicMs + this.#settings.sessionTimeoutMs
-        return this.#heartbeatOpen ? expiry : Math.min(expiry, this.#heartbeatAtMs)
-      }
-      case 'idle':
-      case 'planning':
-      case 'syncing':
-      case 'leaving':
-      case 'closed':
-        return null
-      default:
-        return this.#state satisfies never
+    let wakeMs = Number.POSITIVE_INFINITY
+    if (this.#state === 'joining' && this.#joinAtMs !== null) wakeMs = this.#joinAtMs
+    if (this.#holding) {
+      wakeMs = Math.min(wakeMs, this.#acknowledged.monotonicMs + this.#settings.sessionTimeoutMs)
+      if (!this.#heartbeatOpen) wakeMs = Math.min(wakeMs, this.#heartbeatAtMs)
+      if (this.rebalancing) wakeMs = Math.min(wakeMs, this.#closeAtMs)
     }
+    return wakeMs === Number.POSITIVE_INFINITY ? null : wakeMs
   }
 
   handle(event: GroupEvent, now: Moment): readonly GroupEffect[] {
@@ -211,19 +232,29 @@ export class GroupMachine {
         break
       case 'refused':
         if (this.#isMember(event.generation)) {
+          if (this.#isOverdue(event.code)) break
           if (isFencing(event.code)) this.#fenced(event.code, now, effects)
-          else if (event.code === ErrorCode.REBALANCE_IN_PROGRESS && this.#state === 'stable') this.#release(effects)
+          else if (event.code === ErrorCode.REBALANCE_IN_PROGRESS && this.#state === 'stable') {
+            this.#rebalance(now, effects)
+          }
         }
         break
+      case 'taken':
+        if (this.#state !== 'stable') break
+        if (this.#closing) this.#release('all', effects)
+        else if (event.surplus) this.#release('surplus', effects)
+        else if (this.#outdated && this.#leads) this.#rebalance(now, effects)
+        this.#outdated = false
+        break
       case 'outdated':
-        if (this.#state === 'stable' && this.#leads) this.#release(effects)
+        if (this.#state === 'stable' && this.#leads) this.#rebalance(now, effects)
         else if (this.#state === 'planning' || this.#state === 'syncing') this.#outdated = true
         break
       case 'left':
         if (this.#state === 'leaving' && event.attempt === this.#attempt) this.#close(effects)
         break
       case 'close':
-        this.#startClosing(effects)
+        this.#startClosing(now, effects)
         break
       default:
         event satisfies never
@@ -232,7 +263,12 @@ export class GroupMachine {
   }
 
   #isMember(generation: number): boolean {
-    return (this.#state === 'stable' || this.#state === 'releasing') && generation === this.#generation
+    return this.#holding && generation === this.#generation
+  }
+
+  /** The generation is over because the one that we asked to join has begun; its answer is on its way. */
+  #isOverdue(code: number): boolean {
+    return code === ErrorCode.ILLEGAL_GENERATION && this.#state === 'joining'
   }
 
   #expired(now: Moment): boolean {
@@ -243,41 +279,70 @@ export class GroupMachine {
   }
 
   #tick(now: Moment, effects: GroupEffect[]): void {
-    if (this.#state === 'joining') {
-      if (this.#joinAtMs !== null && now.monotonicMs >= this.#joinAtMs) this.#join(now, effects)
+    if (this.#holding && this.#expired(now)) {
+      this.#lose(effects)
+      // An answer that is waited for comes as it comes; what it assigns is gained afresh.
+      if (this.#state === 'stable' || this.#state === 'releasing') this.#join(now, effects)
+      else if (this.#closing) this.#leave(effects)
       return
     }
-    if (this.#state !== 'stable' && this.#state !== 'releasing') return
-    if (this.#expired(now)) {
-      effects.push({ do: 'lose' })
-      this.#rejoinAfterLoss(now, effects)
+    if (this.rebalancing && now.monotonicMs >= this.#closeAtMs) {
+      this.#release('all', effects)
       return
     }
-    if (!this.#heartbeatOpen && now.monotonicMs >= this.#heartbeatAtMs) {
+    if (this.#state === 'joining' && this.#joinAtMs !== null && now.monotonicMs >= this.#joinAtMs) {
+      this.#join(now, effects)
+    }
+    if (this.#holding && !this.#heartbeatOpen && now.monotonicMs >= this.#heartbeatAtMs) {
       this.#heartbeatOpen = true
       this.#heartbeatAtMs = now.monotonicMs + this.#settings.heartbeatIntervalMs
       effects.push({ do: 'heartbeat', memberId: this.#memberId, generation: this.#generation })
     }
   }
 
-  #join(_now: Moment, effects: GroupEffect[]): void {
-    this.#state = 'joining'
-    this.#generation = -1
-    this.#leads = false
-    this.#joinAtMs = null
+  #lose(effects: GroupEffect[]): void {
+    if (!this.#holding) return
+    this.#holding = false
     this.#heartbeatOpen = false
+    if (this.#state === 'joining') this.#generation = -1
+    effects.push({ do: 'lose' })
+  }
+
+  /** The group shares out again. */
+  #rebalance(now: Moment, effects: GroupEffect[]): void {
+    if (this.#settings.cooperative) this.#join(now, effects)
+    else this.#release('all', effects)
+  }
+
+  #join(_now: Moment, effects: GroupEffect[]): void {
+    if (this.#closing && !this.#holding) {
+      this.#leave(effects)
+      return
+    }
+    this.#beforeJoin()
+    this.#joinAtMs = null
     this.#outdated = false
     effects.push({ do: 'join', attempt: ++this.#attempt, memberId: this.#memberId })
   }
 
+  #beforeJoin(): void {
+    this.#state = 'joining'
+    this.#leads = false
+    if (this.#holding) return
+    this.#generation = -1
+    this.#heartbeatOpen = false
+  }
+
   /** Joins again after a pause that grows with each failure in a row. */
-  #joinLater(now: Moment, atLeastMs = 0): void {
+  #joinLater(now: Moment, effects: GroupEffect[], atLeastMs = 0): void {
+    if (this.#closing && !this.#holding) {
+      this.#leave(effects)
+      return
+    }
     const { retryBackoffMs, retryBackoffMaxMs } = this.#settings
     const delayMs = Math.max(atLeastMs, Math.min(retryBackoffMaxMs, retryBackoffMs * 2 ** Math.min(this.#failures, 16)))
     this.#failures++
-    this.#state = 'joining'
-    this.#generation = -1
-    this.#leads = false
+    this.#beforeJoin()
     this.#attempt++
     this.#joinAtMs = now.monotonicMs + delayMs
   }
@@ -287,6 +352,8 @@ export class GroupMachine {
     if (code === ErrorCode.NONE) {
       this.#memberId = event.memberId
       this.#generation = event.generation
+      // Whatever a heartbeat of the generation before comes to, it says nothing about this one.
+      this.#heartbeatOpen = false
       this.#leads = event.leaderId === event.memberId
       if (this.#leads) {
         this.#state = 'planning'
@@ -318,34 +385,36 @@ export class GroupMachine {
       this.#refusedToEnter(event.code, now, effects)
       return
     }
+    // The session may have run out before this answer came.
+    if (this.#expired(now)) this.#lose(effects)
     this.#acknowledged = event.sent
     if (this.#expired(now)) {
       // The answer took a whole session: by now we may be a stranger again.
-      this.#joinLater(now)
+      this.#joinLater(now, effects)
       return
     }
     this.#failures = 0
     this.#state = 'stable'
+    this.#holding = true
     this.#heartbeatOpen = false
     this.#heartbeatAtMs = event.sent.monotonicMs + this.#settings.heartbeatIntervalMs
     effects.push({ do: 'assign', assignment: event.assignment, generation: this.#generation })
-    if (this.#outdated && this.#leads) this.#release(effects)
-    this.#outdated = false
   }
 
-  /** JoinGroup or SyncGroup was refused. Nothing is held, so there is nothing to lose. */
+  /** JoinGroup or SyncGroup was refused. */
   #refusedToEnter(code: number, now: Moment, effects: GroupEffect[]): void {
+    if (isFencing(code)) this.#lose(effects)
     if (code === ErrorCode.UNKNOWN_MEMBER_ID) {
       this.#memberId = ''
       if (this.#failures === 0) {
         this.#failures++
         this.#join(now, effects)
-      } else this.#joinLater(now)
+      } else this.#joinLater(now, effects)
       return
     }
     if (isElsewhere(code)) {
       effects.push({ do: 'forget-coordinator' })
-      this.#joinLater(now)
+      this.#joinLater(now, effects)
       return
     }
     if (
@@ -353,12 +422,12 @@ export class GroupMachine {
       code === ErrorCode.ILLEGAL_GENERATION ||
       code === ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     ) {
-      this.#joinLater(now)
+      this.#joinLater(now, effects)
       return
     }
     effects.push({ do: 'fault', code })
     if (code === ErrorCode.FENCED_INSTANCE_ID) this.#close(effects)
-    else this.#joinLater(now, this.#settings.retryBackoffMaxMs)
+    else this.#joinLater(now, effects, this.#settings.retryBackoffMaxMs)
   }
 
   #beaten(event: GroupEvent & { type: 'beaten' }, now: Moment, effects: GroupEffect[]): void {
@@ -366,7 +435,12 @@ export class GroupMachine {
     const code = event.code
     if (code === ErrorCode.NONE || code === ErrorCode.REBALANCE_IN_PROGRESS) {
       if (event.sent.monotonicMs > this.#acknowledged.monotonicMs) this.#acknowledged = event.sent
-      if (code === ErrorCode.REBALANCE_IN_PROGRESS && this.#state === 'stable') this.#release(effects)
+      if (code === ErrorCode.REBALANCE_IN_PROGRESS && this.#state === 'stable') this.#rebalance(now, effects)
+      this.#tick(now, effects)
+      return
+    }
+    if (this.#isOverdue(code)) {
+      // Not acknowledged: if the answer never comes, the session runs out.
       this.#tick(now, effects)
       return
     }
@@ -388,7 +462,7 @@ export class GroupMachine {
       case 'plan':
         if (this.#state !== 'joining' && this.#state !== 'syncing' && this.#state !== 'planning') return
         if (event.what !== 'plan') effects.push({ do: 'forget-coordinator' })
-        this.#joinLater(now)
+        this.#joinLater(now, effects)
         return
       case 'leave':
         if (this.#state === 'leaving') this.#close(effects)
@@ -399,37 +473,37 @@ export class GroupMachine {
   }
 
   #fenced(code: number, now: Moment, effects: GroupEffect[]): void {
-    effects.push({ do: 'lose' })
+    this.#lose(effects)
     if (code === ErrorCode.FENCED_INSTANCE_ID) {
       effects.push({ do: 'fault', code })
       this.#close(effects)
       return
     }
     if (code === ErrorCode.UNKNOWN_MEMBER_ID) this.#memberId = ''
-    this.#rejoinAfterLoss(now, effects)
+    this.#join(now, effects)
   }
 
-  #rejoinAfterLoss(now: Moment, effects: GroupEffect[]): void {
-    if (this.#closing) this.#leave(effects)
-    else this.#join(now, effects)
-  }
-
-  #release(effects: GroupEffect[]): void {
+  #release(what: 'all' | 'surplus', effects: GroupEffect[]): void {
     this.#state = 'releasing'
-    effects.push({ do: 'release', attempt: ++this.#attempt, deadlineMs: this.#settings.drainTimeoutMs })
+    this.#partial = what === 'surplus'
+    effects.push({ do: 'release', attempt: ++this.#attempt, what, deadlineMs: this.#settings.drainTimeoutMs })
   }
 
   #released(now: Moment, effects: GroupEffect[]): void {
-    if (this.#closing) this.#leave(effects)
-    else this.#join(now, effects)
+    if (this.#partial && this.#closing) {
+      this.#release('all', effects)
+      return
+    }
+    if (!this.#partial) this.#holding = false
+    this.#join(now, effects)
   }
 
-  #startClosing(effects: GroupEffect[]): void {
+  #startClosing(now: Moment, effects: GroupEffect[]): void {
     if (this.#closing) return
     this.#closing = true
     switch (this.#state) {
       case 'stable':
-        this.#release(effects)
+        this.#release('all', effects)
         return
       case 'releasing':
       case 'leaving':
@@ -439,7 +513,8 @@ export class GroupMachine {
       case 'joining':
       case 'planning':
       case 'syncing':
-        this.#leave(effects)
+        if (this.#holding) this.#closeAtMs = now.monotonicMs + this.#settings.drainTimeoutMs
+        else this.#leave(effects)
         return
       default:
         this.#state satisfies never
@@ -448,6 +523,7 @@ export class GroupMachine {
 
   #leave(effects: GroupEffect[]): void {
     this.#generation = -1
+    this.#holding = false
     if (this.#memberId === '') {
       this.#close(effects)
       return
@@ -459,6 +535,7 @@ export class GroupMachine {
   #close(effects: GroupEffect[]): void {
     this.#state = 'closed'
     this.#generation = -1
+    this.#holding = false
     this.#attempt++
     effects.push({ do: 'closed' })
   }
