@@ -14,7 +14,7 @@ const settings = {
 
 /** A machine with a hand on its clock. */
 class Script {
-  readonly machine = new GroupMachine(settings)
+  readonly machine: GroupMachine = new GroupMachine(settings)
   nowMs = 1_000
   wallOffsetMs = 1_700_000_000_000
 
@@ -312,4 +312,178 @@ test('a leave that fails ends as well: the session timeout does the rest', () =>
   const [leave] = s.send({ type: 'close' })
   assert.ok(leave?.do === 'leave')
   assert.deepEqual(s.send({ type: 'failed', what: 'leave', attempt: leave.attempt }), [{ do: 'closed' }])
+})
+
+// ── cooperative ──
+
+/** A member that keeps what it holds while the group shares out again. */
+class Cooperative extends Script {
+  override readonly machine = new GroupMachine({ ...settings, cooperative: true })
+
+  /** The assignment is known; `surplus`: it leaves out something held. */
+  take(surplus = false): readonly GroupEffect[] {
+    return this.send({ type: 'taken', surplus })
+  }
+
+  /** Stable, and then told of a rebalance: the JoinGroup that follows. */
+  rebalance(): GroupEffect & { do: 'join' } {
+    this.settle()
+    this.take()
+    this.tick(1_000)
+    const [join] = this.beat(ErrorCode.REBALANCE_IN_PROGRESS)
+    assert.ok(join?.do === 'join')
+    return join
+  }
+}
+
+test('cooperative: a rebalance joins at once, with everything held, in the old generation', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  assert.equal(join.memberId, 'm1')
+  assert.equal(s.machine.state, 'joining')
+  assert.equal(s.machine.generation, 1)
+  assert.equal(s.machine.rebalancing, true)
+  assert.equal(s.machine.inSession(s.now), true)
+  assert.deepEqual(kinds(s.tick(1_000)), ['heartbeat'], 'heartbeats go on')
+  s.beat(ErrorCode.REBALANCE_IN_PROGRESS)
+  const [sync] = s.join(join, 2)
+  assert.equal(s.machine.generation, 2)
+  assert.equal(s.machine.inSession(s.now), true)
+  assert.deepEqual(kinds(s.tick(1_000)), ['heartbeat'], 'also while the leader has not shared out yet')
+  assert.deepEqual(kinds(s.sync(sync)), ['assign'])
+  assert.deepEqual(s.take(), [], 'nothing to give up: that was all')
+  assert.equal(s.machine.state, 'stable')
+})
+
+test('cooperative: what the assignment leaves out is released, then the group is joined again', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  const [sync] = s.join(join, 2)
+  s.sync(sync)
+  const [release] = s.take(true)
+  assert.ok(release?.do === 'release')
+  assert.equal(release.what, 'surplus')
+  assert.equal(s.machine.inSession(s.now), true)
+  assert.deepEqual(kinds(s.tick(1_000)), ['heartbeat'])
+  assert.deepEqual(s.beat(ErrorCode.REBALANCE_IN_PROGRESS), [], 'no news: it joins anyway')
+  const [again] = s.send({ type: 'released', attempt: release.attempt })
+  assert.ok(again?.do === 'join')
+  assert.equal(s.machine.inSession(s.now), true, 'the rest is held on')
+  assert.equal(s.machine.generation, 2)
+})
+
+test('cooperative: while joining, ILLEGAL_GENERATION means that the answer is on its way', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  s.tick(1_000)
+  assert.deepEqual(s.beat(ErrorCode.ILLEGAL_GENERATION), [])
+  assert.deepEqual(s.send({ type: 'refused', generation: 1, code: ErrorCode.ILLEGAL_GENERATION }), [])
+  assert.equal(s.machine.inSession(s.now), true)
+  const [sync] = s.join(join, 2)
+  assert.equal(sync?.do, 'sync')
+  assert.deepEqual(kinds(s.send({ type: 'refused', generation: 2, code: ErrorCode.ILLEGAL_GENERATION })), [
+    'lose',
+    'join',
+  ])
+})
+
+test('cooperative: ILLEGAL_GENERATION while joining keeps nobody alive', () => {
+  const s = new Cooperative()
+  s.rebalance()
+  for (let i = 0; i < 9; i++) {
+    s.tick(1_000)
+    s.beat(ErrorCode.ILLEGAL_GENERATION)
+  }
+  assert.equal(s.machine.inSession(s.now), true)
+  s.nowMs += 1_000
+  assert.equal(s.machine.inSession(s.now), false)
+  assert.deepEqual(kinds(s.tick()), ['lose'], 'and the JoinGroup goes on')
+  assert.equal(s.machine.generation, -1)
+})
+
+test('cooperative: an unknown member in the middle of a rebalance loses everything and joins as a stranger', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  const code = ErrorCode.UNKNOWN_MEMBER_ID
+  const answer = { type: 'joined', code, memberId: '', generation: -1, leaderId: '', members: [] } as const
+  const effects = s.send({ ...answer, attempt: join.attempt })
+  assert.deepEqual(kinds(effects), ['lose', 'join'])
+  assert.equal(effects[1]?.do === 'join' && effects[1].memberId, '')
+  assert.equal(s.machine.generation, -1)
+})
+
+test('cooperative: a SyncGroup refused because the group moves on keeps everything and joins again', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  const [sync] = s.join(join, 2)
+  assert.ok(sync?.do === 'sync')
+  const refused = { type: 'synced', sent: s.now, code: ErrorCode.REBALANCE_IN_PROGRESS, assignment: bytes } as const
+  assert.deepEqual(s.send({ ...refused, attempt: sync.attempt }), [])
+  assert.equal(s.machine.state, 'joining')
+  assert.equal(s.machine.inSession(s.now), true)
+  assert.deepEqual(kinds(s.tick(100)), ['join'])
+})
+
+test('cooperative: an answer to SyncGroup after the session ended loses first, then assigns anew', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  const [sync] = s.join(join, 2)
+  assert.ok(sync?.do === 'sync')
+  s.nowMs += 10_000
+  const sent = s.now
+  const effects = s.send({ type: 'synced', attempt: sync.attempt, sent, code: 0, assignment: bytes })
+  assert.deepEqual(kinds(effects), ['lose', 'assign'])
+})
+
+test('cooperative: topics that change while the leader shares out are shared out again afterwards', () => {
+  const s = new Cooperative()
+  const [join] = s.send({ type: 'start' })
+  assert.ok(join?.do === 'join')
+  const joined = { type: 'joined', code: 0, memberId: 'm', generation: 1, leaderId: 'm', members: [] } as const
+  const [plan] = s.send({ ...joined, attempt: join.attempt })
+  assert.ok(plan?.do === 'plan')
+  const [sync] = s.send({ type: 'planned', attempt: plan.attempt, assignments: [] })
+  s.send({ type: 'outdated' })
+  assert.deepEqual(kinds(s.sync(sync)), ['assign'])
+  assert.deepEqual(kinds(s.take()), ['join'])
+})
+
+test('cooperative: closing in the middle of a rebalance waits for its end, so that commits are taken', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  assert.deepEqual(s.send({ type: 'close' }), [])
+  const [sync] = s.join(join, 2)
+  assert.deepEqual(kinds(s.sync(sync)), ['assign'])
+  const [release] = s.take(true)
+  assert.ok(release?.do === 'release')
+  assert.equal(release.what, 'all')
+  assert.deepEqual(kinds(s.send({ type: 'released', attempt: release.attempt })), ['leave'])
+})
+
+test('cooperative: closing waits no longer than a drain may take', () => {
+  const s = new Cooperative()
+  s.rebalance()
+  s.send({ type: 'close' })
+  for (let i = 0; i < 4; i++) {
+    s.tick(1_000)
+    s.beat(ErrorCode.REBALANCE_IN_PROGRESS)
+  }
+  assert.equal(s.machine.wakeAtMs(), s.nowMs + 1_000)
+  const [release] = s.tick(1_000)
+  assert.ok(release?.do === 'release')
+  assert.equal(release.what, 'all')
+  assert.deepEqual(kinds(s.send({ type: 'released', attempt: release.attempt })), ['leave'])
+})
+
+test('cooperative: closing while a surplus is released releases the rest after it', () => {
+  const s = new Cooperative()
+  const join = s.rebalance()
+  const [sync] = s.join(join, 2)
+  s.sync(sync)
+  const [surplus] = s.take(true)
+  assert.ok(surplus?.do === 'release')
+  assert.deepEqual(s.send({ type: 'close' }), [])
+  const [all] = s.send({ type: 'released', attempt: surplus.attempt })
+  assert.ok(all?.do === 'release')
+  assert.equal(all.what, 'all')
 })
