@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
+import { groupsAreLookedAfter } from '../../test/kafka/groups-command.ts'
 import { runOk } from '../../test/live/command.ts'
 import type { SecureKafkaFacts } from '../../test/live/kafka-cluster.ts'
 
@@ -34,6 +35,12 @@ test(
   'topics, produce and consume work the same on Apache Kafka',
   { skip: kafka === undefined ? 'OTTLA_LIVE_KAFKA is not set' : false },
   () => roundTrip(['-b', kafka as string], 3),
+)
+
+test(
+  'groups are listed, described, moved after a look, and deleted on Apache Kafka',
+  { skip: kafka === undefined ? 'OTTLA_LIVE_KAFKA is not set' : false },
+  () => groupsAreLookedAfter(kafka as string),
 )
 
 test('topics, produce and consume work over SASL_SSL and with a client certificate', {

@@ -25,7 +25,7 @@ export function addConnectionOptions(program: Command): Command {
     .optionsGroup('Connection (or the environment: KAFKA_BOOTSTRAP_SERVERS, KAFKA_SASL_PASSWORD …):')
     .option('-b, --bootstrap-server <host:port,…>', `brokers to start from (default: ${defaultServers})`)
     .option('--security-protocol <name>', 'PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL')
-    .option('--sasl-mechanism <name>', 'PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512')
+    .option('--sasl-mechanism <name>', 'PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER')
     .option('--sasl-username <name>', 'who we are')
     .option('--sasl-password-file <path>', 'file that holds the password (or KAFKA_SASL_PASSWORD)')
     .option('--ca-file <path>', 'certificates that are trusted, PEM')

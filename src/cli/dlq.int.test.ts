@@ -29,11 +29,15 @@ before(async () => {
     if (state.broken.has(id)) throw new PermanentError(`no customer ${id}\u001b[2J`)
     state.handled.push(`${id}${n}`)
   })
+  const loose = service('loose').on(Orders.Placed, ({ id, n }) => {
+    if (id === 'loose' && state.broken.has('loose')) throw new PermanentError('never')
+    if (id === 'loose') state.handled.push(`${id}${n}`)
+  })
   app = await new RunningApp(
     {
       transport: kafka({ bootstrapServers: broker.bootstrapServers, embedded: true }),
       store: new MemoryStore(),
-      services: [worker],
+      services: [worker, loose],
     },
     { clock: systemClock, log: quiet, random: () => 0.01, instance: 'test' },
   ).start()
@@ -143,4 +147,19 @@ test('what is not there is exit code 3, what is not said is 2', async () => {
   assert.equal((await ottla('dlq', 'show', 'worker', 'first')).code, 2)
   assert.equal((await ottla('dlq', 'redrive', 'worker')).code, 2)
   assert.equal((await ottla('pause', 'worker')).code, 2)
+})
+
+test('to the source goes only what says why, and the groups that see it again are named', async () => {
+  state.broken.add('loose')
+  await app.publish(Orders.Placed({ id: 'loose', n: 1 }))
+  await until(() => ended('deadLettered') === 5, 'dead letter')
+  assert.equal((await ottla('dlq', 'redrive', 'loose', '--all', '--to-source')).code, 2)
+  const would = await lines('dlq', 'redrive', 'loose', '--all', '--to-source', '--reason', 'why', '--dry-run')
+  assert.deepEqual(would, ['orders: seen again by loose, worker', 'would write 1 letters'])
+  state.broken.delete('loose')
+  const done = await ottla('dlq', 'redrive', 'loose', '--all', '--to-source', '--reason', 'worker lost its table')
+  assert.deepEqual([done.code, done.stdout], [0, '1 sentToSource\n'], done.stderr)
+  assert.match(done.stderr, /orders: seen again by loose, worker/)
+  await until(() => state.handled.filter((each) => each === 'loose1').length >= 2, 'handled by both groups')
+  assert.deepEqual(await lines('dlq', 'list', 'loose', '--letters', '-o', 'json'), [])
 })

@@ -8,11 +8,13 @@ import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { showUtf8 } from '../contract/text.ts'
 import type { Asked, AskOptions, DeadLetterDesk, OpenLetter } from '../runtime/dlq.ts'
+import type { Letter } from '../runtime/letters.ts'
 import { addDeskOptions, withDesk } from './desk.ts'
 import {
   addOutputOption,
   NotFoundError,
   type OutputFormat,
+  printable,
   printJson,
   printLine,
   say,
@@ -40,6 +42,7 @@ interface AskFlags extends Selection {
   readonly dryRun?: boolean
   readonly force?: boolean
   readonly reason?: string
+  readonly toSource?: boolean
   readonly value?: string
   readonly valueFile?: string
   readonly output: OutputFormat
@@ -66,7 +69,8 @@ export function addDlqCommand(program: Command): void {
     .argument('<service>')
     .argument('[letters...]')
     .option('--force', 'also those that came back too often')
-    .option('--reason <text>', 'for the audit', 'redrive')
+    .option('--to-source', 'write them to their source topic again, for every group that reads it; needs --reason')
+    .option('--reason <text>', 'for the audit')
   addAsking(addSelection(addDeskOptions(addOutputOption(redrive)))).action((service: string, places: string[]) =>
     ask(redrive, service, { action: 'redrive', places }),
   )
@@ -126,7 +130,7 @@ async function listLetters(command: Command, service: string): Promise<void> {
     }
     const letters = select(await desk.letters(), flags)
     if (flags.output === 'json') {
-      for (const each of letters) await printJson(documentOf(each))
+      for (const each of letters) await printJson(entryOf(each))
       return
     }
     const rows = letters.map((each) => {
@@ -153,7 +157,9 @@ async function showLetter(command: Command, service: string, place: string): Pro
   const { output } = command.opts<{ output: OutputFormat }>()
   await withDesk(command, service, async (desk) => {
     const found = one(await desk.letters(), place)
-    const document = documentOf(found)
+    const letter = await desk.read(found)
+    if (letter === null) throw new NotFoundError(`there is no open dead letter ${place}`)
+    const document = documentOf(found, letter)
     if (output === 'json') return printJson(document)
     for (const [name, value] of Object.entries(document)) {
       if (name === 'headers') {
@@ -173,11 +179,15 @@ async function ask(command: Command, service: string, { action, places }: Asking
   if (places.length === 0 && !isSelection(flags)) {
     throw new UsageError(`say which letters: by their place, by --cause, --topic or --key, or --all`)
   }
+  if (flags.toSource === true && flags.reason === undefined) {
+    throw new UsageError('--to-source has every group see the letters again: say why with --reason')
+  }
   const edited = action === 'edit' ? payloadOf(flags) : undefined
   await withDesk(command, service, async (desk) => {
     const open = await desk.letters()
     const letters = places.length === 0 ? select(open, flags) : places.map((place) => one(open, place))
     if (letters.length === 0) throw new NotFoundError('no open letter is meant by that')
+    if (flags.toSource === true) return toSource(desk, letters, flags)
     if (flags.dryRun === true) return dryRun(desk, letters, { action, output: flags.output })
     const options: AskOptions = {
       reason: flags.reason ?? action,
@@ -189,6 +199,33 @@ async function ask(command: Command, service: string, { action, places }: Asking
     const asked = await (action === 'discard' ? desk.discard(letters, options) : desk.redrive(letters, options))
     await tell(asked, flags.output)
   })
+}
+
+/** Not this service alone: everybody who reads the source topic. Who that is comes first. */
+async function toSource(desk: DeadLetterDesk, letters: readonly OpenLetter[], flags: AskFlags): Promise<void> {
+  const dry = flags.dryRun === true
+  const groups = await desk.groupsOf(letters)
+  if (flags.output === 'json' && dry) return printJson({ action: 'toSource', letters: letters.length, groups })
+  for (const [topic, names] of Object.entries(groups)) {
+    const seen = names.length === 0 ? 'no group that may be seen reads it' : `seen again by ${names.join(', ')}`
+    if (dry) await printLine(printable(`${topic}: ${seen}`))
+    else say(printable(`${topic}: ${seen}`))
+  }
+  if (dry) return printLine(`would write ${letters.length} letters`)
+  const done = await desk.toSource(letters, {
+    reason: flags.reason!,
+    perSecond: flags.rate,
+    ...(flags.force === true ? { force: true } : {}),
+  })
+  const { sent, refused } = done
+  if (flags.output === 'json') await printJson(done)
+  else {
+    await printLine(`${sent} sentToSource`)
+    if (refused.held > 0) say(`${refused.held} of held keys were left: redrive those without --to-source`)
+    if (refused.loop > 0) say(`${refused.loop} came back too often; --force insists`)
+    if (refused.missing > 0) say(`${refused.missing} cannot be told where they came from`)
+  }
+  if (sent < letters.length) process.exitCode = exitFailed
 }
 
 async function dryRun(
@@ -248,7 +285,8 @@ function payloadOf({ value, valueFile }: AskFlags): Uint8Array {
   return value === undefined ? readFileSync(valueFile!) : Buffer.from(value)
 }
 
-function documentOf(each: OpenLetter) {
+/** What a list says of a letter. */
+function entryOf(each: OpenLetter) {
   const { letter, held, lastError } = each
   const { cause, message, attempts, redrives, failedAtMs, family, group } = letter.facts
   return {
@@ -265,6 +303,13 @@ function documentOf(each: OpenLetter) {
     group,
     timestampMs: letter.timestampMs,
     key: textOf(letter.key),
+  }
+}
+
+/** Everything there is of it. */
+function documentOf(each: OpenLetter, letter: Letter) {
+  return {
+    ...entryOf({ ...each, letter }),
     value: textOf(letter.value),
     headers: letter.headers.map(({ key, value }) => [key, textOf(value)] as const),
   }
@@ -280,11 +325,6 @@ function sourceOf({ letter: { facts } }: OpenLetter): string {
 
 function textOf(bytes: Uint8Array | null): string | null {
   return bytes === null ? null : showUtf8(bytes)
-}
-
-/** What others wrote must not steer the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '\uFFFD')
 }
 
 function timeText(ms: number | null): string {

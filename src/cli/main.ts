@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command `ottla`: runs the embedded broker, reads and writes topics of any Kafka, looks after dead
- * letters and the store.
+ * The command `ottla`: runs the embedded broker; reads, writes and changes topics and groups of any Kafka and says what is
+ * wrong with it; looks after dead letters and the store.
  *
  * Results go to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 69 broker
  * or database unreachable, 130 interrupted.
@@ -12,7 +12,9 @@ import { addBrokerCommand } from './broker.ts'
 import { addConnectionOptions } from './connection.ts'
 import { addConsumeCommand } from './consume.ts'
 import { addDlqCommand } from './dlq.ts'
+import { addDoctorCommand } from './doctor.ts'
 import { exitDone, report } from './failure.ts'
+import { addGroupsCommand } from './groups.ts'
 import { endWithReader } from './output.ts'
 import { addPauseCommands } from './pause.ts'
 import { addProduceCommand } from './produce.ts'
@@ -34,6 +36,8 @@ addBrokerCommand(program)
 addProduceCommand(program)
 addConsumeCommand(program)
 addTopicsCommand(program)
+addGroupsCommand(program)
+addDoctorCommand(program)
 addDlqCommand(program)
 addPauseCommands(program)
 addStoreCommand(program)

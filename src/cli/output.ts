@@ -24,6 +24,11 @@ export function printJson(value: unknown): Promise<void> {
   return printLine(JSON.stringify(value))
 }
 
+/** Text that others wrote, such that it cannot steer the terminal. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '\uFFFD')
+}
+
 /** Says something that is not the result. */
 export function say(line: string): void {
   process.stderr.write(`${line}\n`)

@@ -1,8 +1,8 @@
 /** `ottla store migrate`: brings schema `ottla` to this library's version, or prints the SQL for somebody else to run. */
 import { migrationSql, readMeta, schemaVersion } from '../adapters/postgres/schema.ts'
-import type { PoolShape } from '../adapters/postgres/shape.ts'
 import { postgres } from '../adapters/postgres/store.ts'
 import { OttlaError } from '../contract/errors.ts'
+import { type CommandPool, openPool } from './pool.ts'
 
 export interface StoreMigrateArgs {
   /** Print the SQL instead of running it. Needs no database. */
@@ -28,29 +28,21 @@ export async function storeMigrate(args: StoreMigrateArgs, say: (text: string) =
   if (!url) {
     throw new OttlaError('OTTLA_CONFIG_INVALID', 'which database? set DATABASE_URL, or use --print to see the SQL')
   }
-  const { default: pg } = await import('pg').catch((cause) => {
-    throw new OttlaError('OTTLA_CONFIG_INVALID', 'this command needs `pg`: npm install pg, or use --print', { cause })
-  })
-  const pool = new pg.Pool({ connectionString: url, max: 3, application_name: 'ottla store migrate' })
-  try {
-    const before = await versionOf(pool)
-    await using store = postgres(pool)
-    await store.prepare('apply')
-    say(
-      before === schemaVersion
-        ? `schema "ottla" is at version ${schemaVersion} already; the inbox was tidied`
-        : `schema "ottla" went from ${before === null ? 'nothing' : `version ${before}`} to version ${schemaVersion}`,
-    )
-    return 0
-  } finally {
-    await pool.end()
-  }
+  await using opened = await openPool(url, 'ottla store migrate')
+  const { pool } = opened
+  const before = await versionOf(opened)
+  await using store = postgres(pool)
+  await store.prepare('apply')
+  say(
+    before === schemaVersion
+      ? `schema "ottla" is at version ${schemaVersion} already; the inbox was tidied`
+      : `schema "ottla" went from ${before === null ? 'nothing' : `version ${before}`} to version ${schemaVersion}`,
+  )
+  return 0
 }
 
-async function versionOf(pool: PoolShape): Promise<number | null> {
-  const client = await pool.connect().catch((cause) => {
-    throw new OttlaError('OTTLA_STORE_UNAVAILABLE', `the database cannot be reached: ${cause.message}`, { cause })
-  })
+async function versionOf(opened: CommandPool): Promise<number | null> {
+  const client = await opened.connect()
   try {
     return (await readMeta(client))?.version ?? null
   } finally {

@@ -156,6 +156,8 @@ test('a broker that cannot be reached is exit code 69, with the code of the erro
 test('wrong usage is exit code 2', async () => {
   for (const args of [
     ['topics', 'create'],
+    ['topics', 'alter', 'x'],
+    ['topics', 'alter', 'x', '-c', 'a=1', '--delete-config', 'a'],
     ['consume', 'x', '-o', 'yaml'],
     ['produce', 'x', '-H', 'no-value'],
     ['topics', 'list', '--security-protocol', 'SASL_SSL'],

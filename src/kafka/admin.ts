@@ -155,7 +155,7 @@ export class Admin {
 
   // ── offsets and records of partitions ──
 
-  /** Earliest and latest offsets, and offsets by time. `isolation: 'committed'` ends at the last stable offset. */
+  /** Earliest and latest offsets, that of the newest record, and offsets by time. `isolation: 'committed'` ends at the last stable offset. */
   listOffsets(
     queries: readonly OffsetQuery[],
     options: AdminCallOptions & { readonly isolation?: 'uncommitted' | 'committed' } = {},

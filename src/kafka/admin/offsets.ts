@@ -5,14 +5,14 @@ import { brokerError } from '../broker-error.ts'
 import { type AdminCallOptions, type AdminCalls, byTopic, type PartitionName } from './calls.ts'
 
 export interface OffsetQuery extends PartitionName {
-  /** `timestampMs`: the first record stamped then or later. */
-  readonly at: 'earliest' | 'latest' | { readonly timestampMs: number }
+  /** `newest`: the record with the latest timestamp. `timestampMs`: the first record stamped then or later. */
+  readonly at: 'earliest' | 'latest' | 'newest' | { readonly timestampMs: number }
 }
 
 export interface OffsetResult extends PartitionName {
   /** -1 when no record is that young. */
   readonly offset: number
-  /** The record's timestamp when asked by time, else -1. */
+  /** The record's timestamp when asked by time or for the newest, else -1. */
   readonly timestampMs: number
   readonly leaderEpoch: number
   readonly error?: OttlaError
@@ -47,7 +47,7 @@ export async function listOffsets(
             ...(version >= 2 ? { isolationLevel: options.isolation === 'committed' ? 1 : 0 } : {}),
             topics: byTopic(asked, (q) => ({ partitionIndex: q.partition, timestamp: timestampOf(q.at) })),
           }),
-          calls.call(options),
+          calls.call(asked.some((q) => q.at === 'newest') ? { ...options, minVersion: newestSince } : options),
         )
         return ({ topic, partition }) => {
           const told = body.topics.find((t) => t.name === topic)?.partitions.find((p) => p.partitionIndex === partition)
@@ -149,6 +149,9 @@ export async function deleteOffsets(
   })
 }
 
+/** Brokers before this version of the request do not know `newest`. */
+const newestSince = 7
+
 function timestampOf(at: OffsetQuery['at']): number {
-  return at === 'earliest' ? -2 : at === 'latest' ? -1 : at.timestampMs
+  return typeof at === 'object' ? at.timestampMs : { latest: -1, earliest: -2, newest: -3 }[at]
 }
