@@ -171,7 +171,7 @@ export class FetchLoop implements AsyncDisposable {
     return this.#planner.epoch(held)
   }
 
-  /** End of the log as last told, -1 before the first answer. */
+  /** End of what can be read, as last told; -1 before the first answer. */
   highWatermark(held: HeldPartition): number {
     return this.#planner.highWatermark(held)
   }
@@ -295,9 +295,10 @@ export class FetchLoop implements AsyncDisposable {
         return
       }
     } catch (error) {
-      session.lost()
       this.#planner.release(plan)
+      // At the end it is only ended, for which it does not matter how far it got.
       if (this.#closed) return
+      session.lost()
       this.#failedWhole(plan, error)
       return
     }
@@ -459,7 +460,7 @@ export class FetchLoop implements AsyncDisposable {
     this.#planner.advance(item, {
       position: Math.max(end.position, item.position),
       epoch: end.epoch,
-      highWatermark: told.highWatermark,
+      highWatermark: this.#options.isolation === 'read_committed' ? told.lastStableOffset : told.highWatermark,
     })
     if (end.position <= item.position && !end.isOdd) {
       // Nothing but what lies before the position: no broker should, and one that does must not be asked in a circle.

@@ -39,10 +39,16 @@ export async function listOffsets(
   }
   const ask = async ({ node, indexes }: { node: number; indexes: readonly number[] }): Promise<void> => {
     const topics = new Map<string, { name: string; partitions: object[] }>()
-    const where = new Map<string, number>()
+    const where = new Map<string, number[]>()
     for (const index of indexes) {
       const { topic, partition, timestamp } = questions[index]!
-      where.set(`${topic}\0${partition}`, index)
+      const asked = where.get(`${topic}\0${partition}`)
+      if (asked !== undefined) {
+        // The same question twice: one answer for both.
+        asked.push(index)
+        continue
+      }
+      where.set(`${topic}\0${partition}`, [index])
       const currentLeaderEpoch = cluster.metadata.partition(topic, partition)?.leaderEpoch ?? -1
       const entry = topics.get(topic) ?? { name: topic, partitions: [] }
       entry.partitions.push({ partitionIndex: partition, currentLeaderEpoch, timestamp })
@@ -58,8 +64,9 @@ export async function listOffsets(
       )
       for (const topic of answer.body.topics) {
         for (const told of topic.partitions) {
-          const index = where.get(`${topic.name}\0${told.partitionIndex}`)
-          if (index !== undefined) answers[index] = { offset: told.offset, error: told.errorCode }
+          for (const index of where.get(`${topic.name}\0${told.partitionIndex}`) ?? []) {
+            answers[index] = { offset: told.offset, error: told.errorCode }
+          }
         }
       }
     } catch (error) {
