@@ -184,7 +184,8 @@ test('offsets of a transaction that is just ending are waited for, and never tak
   assert.equal(rule.struck, 2)
   const gained = second.gained.find(({ held }) => held.partition === 0)
   assert.equal(gained?.position, 2)
-  assert.deepEqual(gained?.committed, { offset: 2, leaderEpoch: gained?.committed?.leaderEpoch, metadata: 'kept' })
+  const leaderEpoch = gained?.committed?.leaderEpoch
+  assert.deepEqual(gained?.committed, { offset: 2, leaderEpoch, metadata: 'kept', knownTo: 3 })
   await until('it is read from there', () => second.values.includes('0:c'))
   assert.deepEqual(second.values, ['0:c'])
 })

@@ -16,6 +16,7 @@ import { ErrorCode, isRetriable } from '../wire/error-codes.ts'
 import { brokerError } from './broker-error.ts'
 import type { FetchedBatch } from './io/batch-view.ts'
 import type { Cluster } from './io/cluster.ts'
+import { epochEnds } from './io/epoch-ends.ts'
 import { FetchLoop } from './io/fetch-loop.ts'
 import { type CommitResult, type CommittedOffset, GroupLoop, type OffsetValue } from './io/group-loop.ts'
 import { listOffsets, type OffsetAnswer, type OffsetQuestion, offsetSpec } from './io/offsets.ts'
@@ -46,13 +47,25 @@ export interface AssignedPartition {
   readonly start?: StartPosition
 }
 
+/** What a group committed last for a partition. */
+export interface CommittedPosition {
+  readonly offset: number
+  readonly leaderEpoch: number
+  readonly metadata: string
+  /**
+   * Up to here the log is the one that was committed about: the end of that leader epoch, as the leader of now has it.
+   * Beyond it the log was cut and written anew, or just grew. The end of the log when there is no metadata to judge.
+   */
+  readonly knownTo: number
+}
+
 /** A partition just gained. */
 export interface GainedPartition {
   readonly held: HeldPartition
   /** Where reading starts unless `seek` is called: the committed offset, else the start position of the options. */
   readonly position: number
   /** What the group committed last; null when it never did, or when there is no group. */
-  readonly committed: { readonly offset: number; readonly leaderEpoch: number; readonly metadata: string } | null
+  readonly committed: CommittedPosition | null
   readonly logStart: number
   readonly logEnd: number
 }
@@ -544,6 +557,14 @@ export class Consumer implements AsyncDisposable {
       this.#listOffsets(questions, signal),
       this.#listOffsets(times, signal),
     ])
+    const judged = parts.flatMap((part, index) => {
+      const offset = offsets?.[index]
+      return offset === undefined || offset.leaderEpoch < 0 || (offset.metadata ?? '') === ''
+        ? []
+        : [{ ...part, epoch: offset.leaderEpoch }]
+    })
+    const ends = await epochEnds(this.#cluster, judged, signal)
+    const epochEnd = new Map(judged.map((part, index) => [keyOf(part), ends[index]]))
     const timed = new Map(times.map((part, index) => [keyOf(part), atTimes[index]]))
     const ready: (Part & Omit<GainedPartition, 'held'>)[] = []
     let error = 0
@@ -553,7 +574,8 @@ export class Consumer implements AsyncDisposable {
       const atTime = timed.get(keyOf(part))
       const start = starts[index] ?? 'earliest'
       const offset = offsets?.[index]
-      const failed = logStart?.error || logEnd?.error || atTime?.error || 0
+      const end = epochEnd.get(keyOf(part))
+      const failed = logStart?.error || logEnd?.error || atTime?.error || end?.error || 0
       const code = failed || (offset?.error ?? 0)
       if (code !== 0 || logStart === undefined || logEnd === undefined) {
         // A refusal that lasts is worth more words than a passing state of a neighbour.
@@ -563,7 +585,12 @@ export class Consumer implements AsyncDisposable {
       const committed =
         offset === undefined || offset.offset < 0
           ? null
-          : { offset: offset.offset, leaderEpoch: offset.leaderEpoch, metadata: offset.metadata ?? '' }
+          : {
+              offset: offset.offset,
+              leaderEpoch: offset.leaderEpoch,
+              metadata: offset.metadata ?? '',
+              knownTo: Math.min(logEnd.offset, end?.endOffset ?? logEnd.offset),
+            }
       const first =
         typeof start === 'string'
           ? start === 'earliest'

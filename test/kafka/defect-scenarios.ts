@@ -130,7 +130,7 @@ const d2: DefectScenario = {
 
 const d3: DefectScenario = {
   id: 'D3',
-  promise: 'nothing of a partition is handled by its old owner once the new one has begun',
+  promise: 'nothing of a partition is handled by its old owner once the new one has begun, and nothing twice',
   needs: [],
   async play(subject, ground) {
     const each = 300
@@ -169,6 +169,8 @@ const d3: DefectScenario = {
       if (begun >= 0) late += mine.slice(begun).filter(({ who }) => who === 'first').length
     }
     if (late > 0) flaws.push(`${late} records were handled by the old owner after the new one had begun`)
+    const twice = seen.length - values()
+    if (twice > 0) flaws.push(`${twice} records were handled twice`)
     return flaws
   },
 }

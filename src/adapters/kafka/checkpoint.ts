@@ -11,7 +11,8 @@
  * The run lengths start at the base offset, which is the committed one. They save redoing what was finished beyond it;
  * they must never make anybody skip a record. So the string is believed only when every part of it fits what the broker
  * says now: this topic (not a mirror of it, nor one made again under its name), this offset and epoch (not one that a
- * tool put there and left our string standing), and no run beyond the end of the log. Anything odd counts as absent.
+ * tool put there and left our string standing), and no run beyond the end of the log, or of that epoch in it: behind a
+ * cut lie other records by now. Anything odd counts as absent.
  *
  * Attempts are believed or not together with the rest. They belong to records that are open: without them a record that
  * failed is tried as often as if it never had.
@@ -54,7 +55,7 @@ export interface CommittedFacts {
   readonly topicId: string
   readonly offset: number
   readonly leaderEpoch: number
-  /** End of the log when the partition was gained. */
+  /** How far the log is the one that was committed about, as the leader told when the partition was gained. */
   readonly logEnd: number
   readonly metadata: string | null
 }

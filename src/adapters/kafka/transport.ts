@@ -237,7 +237,7 @@ class KafkaReader implements Reader {
                       topicId: held.topicId,
                       offset: committed.offset,
                       leaderEpoch: committed.leaderEpoch,
-                      logEnd,
+                      logEnd: committed.knownTo,
                       metadata: committed.metadata,
                     })
               const { finished, strikes, attempts } = map ?? { finished: [], strikes: 0, attempts: [] }
