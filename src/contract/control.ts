@@ -91,6 +91,7 @@ export interface CommandRecord {
  * - `stale`: later records of its key were handled already, and the handler does not say `late: 'accept'`.
  * - `loop`: it has come back too often. `invalid`: the edited payload is not what the contract says.
  * - `missing`: there is no such letter. `processDied`: its owners died over it.
+ * - `sentToSource`: it was written to its source topic once more, for every group that reads it.
  */
 export const resultOutcomes = [
   'handled',
@@ -106,6 +107,7 @@ export const resultOutcomes = [
   'invalid',
   'missing',
   'processDied',
+  'sentToSource',
 ] as const
 
 export type ResultOutcome = (typeof resultOutcomes)[number]
@@ -114,7 +116,8 @@ export type ResultOutcome = (typeof resultOutcomes)[number]
 export interface ResultRecord {
   readonly kind: 'result'
   readonly id: string
-  readonly action: CommandAction
+  /** `toSource`: no command; whoever looks after the letters wrote it to its source topic once more. */
+  readonly action: CommandAction | 'toSource'
   readonly outcome: ResultOutcome
   readonly letter: LetterPlace
   /** `ottla-origin` of the letter, empty when it could not be read. */
@@ -127,6 +130,8 @@ export interface ResultRecord {
   readonly instance: string
   /** False: one letter of a held key; the command goes on. */
   readonly last: boolean
+  /** Groups that were known to read the source topic, when a letter was written to it. */
+  readonly groups?: readonly string[]
 }
 
 export type ControlRecord = HoldRecord | PauseRecord | CommandRecord | ResultRecord
@@ -176,6 +181,7 @@ const idForm = /^[A-Za-z0-9-]{1,64}$/
 const topicForm = /^[A-Za-z0-9._-]{1,249}$/
 const topicIdForm = /^[A-Za-z0-9_-]{1,64}$/
 const skipMax = 10_000
+const groupsMax = 1_000
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -236,13 +242,17 @@ function readCommand(members: Members): CommandRecord | null {
 function readResult(members: Members): ResultRecord | null {
   const { id, action, outcome, last } = members
   const letter = place(members['letter'])
-  if (!isText(id, idForm) || !isAction(action) || letter === null || typeof last !== 'boolean') return null
   const known = resultOutcomes.find((each) => each === outcome)
+  if (!isText(id, idForm) || !isResultAction(action)) return null
+  if (letter === null || typeof last !== 'boolean') return null
   if (known === undefined) return null
   const { by, reason, atMs, error } = about(members)
+  const { groups } = members
+  const told = Array.isArray(groups) && groups.length <= groupsMax && groups.every((each) => typeof each === 'string')
   const origin = typeof members['origin'] === 'string' ? members['origin'] : ''
   const instance = typeof members['instance'] === 'string' ? members['instance'] : ''
-  return { kind: 'result', id, action, outcome: known, letter, origin, error, by, reason, atMs, instance, last }
+  const common = { id, action, outcome: known, letter, origin, error, by, reason, atMs, instance, last }
+  return { kind: 'result', ...common, ...(told ? { groups: groups as string[] } : {}) }
 }
 
 function about(members: Members) {
@@ -263,6 +273,10 @@ function isCount(value: unknown): value is number {
 
 function isText(value: unknown, form: RegExp): value is string {
   return typeof value === 'string' && form.test(value)
+}
+
+function isResultAction(value: unknown): value is ResultRecord['action'] {
+  return isAction(value) || value === 'toSource'
 }
 
 function isAction(value: unknown): value is CommandAction {

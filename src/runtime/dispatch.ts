@@ -10,6 +10,7 @@
  * fallback, run the same way in the slot that the record already has.
  */
 import type { HoldRecord, ResultOutcome } from '../contract/control.ts'
+import { readDeadLetter } from '../contract/dead-letter.ts'
 import { type Envelope, type Origin, readHeaders } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { type Decoded, decodeRecord } from '../contract/message.ts'
@@ -696,9 +697,16 @@ export class Dispatch {
       attempts: what.cause === 'held' ? 0 : work.counted + 1,
       failedAtMs: clock.wallMs(),
       maxRecordBytes: facts.get(this.#plan.deadLetterTopic)?.maxRecordBytes ?? 1_048_588,
-      ...(work.redrive === null ? {} : { redrives: (work.redrive.letter?.facts.redrives ?? 0) + 1 }),
+      ...this.#redrivesOf(work, envelope),
     })
     return writer.send({ ...letter, partition: what.partition })
+  }
+
+  /** How often it has come back by now; a record that was written to its source topic once more says it itself. */
+  #redrivesOf(work: Work, { record }: Envelope): { readonly redrives?: number } {
+    if (work.redrive !== null) return { redrives: (work.redrive.letter?.facts.redrives ?? 0) + 1 }
+    const { redrives } = readDeadLetter(record.headers)
+    return redrives === 0 ? {} : { redrives }
   }
 
   // ── held keys and redrives ──

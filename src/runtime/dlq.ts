@@ -13,11 +13,14 @@ import {
   type ResultOutcome,
   type ResultRecord,
 } from '../contract/control.ts'
+import { isLetterHeader } from '../contract/dead-letter.ts'
+import { originText, ownHeader } from '../contract/envelope.ts'
+import { OttlaError } from '../contract/errors.ts'
 import { newId } from '../contract/id.ts'
 import { serviceNames } from '../contract/names.ts'
-import { ErrorSpike, Pace } from '../core/redrive.ts'
+import { ErrorSpike, mayRedrive, Pace } from '../core/redrive.ts'
 import { ControlLog } from './control.ts'
-import { type Letter, LetterScan } from './letters.ts'
+import { entryOf, type Letter, type LetterEntry, LetterReader, LetterScan } from './letters.ts'
 import type { Clock, Log, Transport, Writer } from './ports.ts'
 import { keyText } from './redrive.ts'
 
@@ -33,7 +36,8 @@ export interface DeskOptions {
 
 /** An open dead letter. */
 export interface OpenLetter {
-  readonly letter: Letter
+  /** Where it is and what it says; `read` brings what it holds. */
+  readonly letter: LetterEntry
   /** Its key is held: redriving it redrives every letter of the key, in order. */
   readonly held: boolean
   /** The last failed redrive of it, if there was one. */
@@ -61,6 +65,21 @@ export interface AskOptions {
   readonly onResult?: (result: ResultRecord) => void
 }
 
+/** How letters are written to their source topics once more. */
+export interface ToSourceOptions extends Pick<AskOptions, 'perSecond' | 'force' | 'onResult'> {
+  /** Why every group has to see them again; stays in the audit. */
+  readonly reason: string
+}
+
+/** What came of that. */
+export interface SentToSource {
+  /** The groups that see them again, by topic. */
+  readonly groups: Readonly<Record<string, readonly string[]>>
+  readonly sent: number
+  /** Not sent: came back too often; its key is held, so that it would only go behind the others; cannot be told where from. */
+  readonly refused: { readonly loop: number; readonly held: number; readonly missing: number }
+}
+
 /** What came of it. */
 export interface Asked {
   readonly commands: number
@@ -74,17 +93,27 @@ export interface Asked {
 
 /** Commands without a result at once: few, so that a cause that was not mended stops the redrive early. */
 const inFlightMax = 8
+/** Open letters that are listed at once, each with at most about 1 KiB. More are seen when these are settled. */
+export const openLettersMax = 100_000
 const failures: ReadonlySet<ResultOutcome> = new Set(['failed', 'deadLettered', 'invalid', 'loop', 'processDied'])
 /** After these a letter of that origin is settled. */
-const settling: ReadonlySet<ResultOutcome> = new Set(['handled', 'duplicate', 'ignored', 'dropped', 'discarded'])
+const settling: ReadonlySet<ResultOutcome> = new Set([
+  'handled',
+  'duplicate',
+  'ignored',
+  'dropped',
+  'discarded',
+  'sentToSource',
+])
 
 export class DeadLetterDesk implements AsyncDisposable {
   readonly #options: DeskOptions
   readonly #control: ControlLog
   readonly #writer: Writer
   readonly #deadLetters: string
+  readonly #reader: LetterReader
   /** Results by letter, and by origin the time of the last one that settles it. */
-  readonly #byLetter = new Map<string, ResultRecord>()
+  readonly #byLetter = new Map<string, Pick<ResultRecord, 'outcome' | 'error'>>()
   readonly #settledAt = new Map<string, number>()
   readonly #waiting = new Map<string, (result: ResultRecord) => void>()
 
@@ -97,6 +126,7 @@ export class DeadLetterDesk implements AsyncDisposable {
     this.#options = options
     this.#writer = writer
     this.#deadLetters = names.deadLetters
+    this.#reader = new LetterReader(transport, clock, names.deadLetters)
     this.#control = new ControlLog({ topic: names.control, transport, writer, clock, log, random: () => 0.5 })
     this.#control.onResult = (result) => this.#took(result)
   }
@@ -115,34 +145,118 @@ export class DeadLetterDesk implements AsyncDisposable {
     return desk
   }
 
-  /** Every open letter, by source partition and position; values are there, so ask for few at a time when they are large. */
-  async letters(): Promise<readonly OpenLetter[]> {
+  /**
+   * The open letters, by source partition and position: at most 100,000, the oldest of each dead-letter partition. Where
+   * there are more, a warning says so. What a letter holds is not kept: `read` it.
+   */
+  async letters({ max = openLettersMax }: { readonly max?: number } = {}): Promise<readonly OpenLetter[]> {
     const partitions = (await this.#options.transport.describe([this.#deadLetters]))[0]?.partitions ?? 0
     /** By origin: a crash may have written one twice, and a redrive that failed writes it again. The last one counts. */
-    const found = new Map<string, Letter>()
+    const found = new Map<string, LetterEntry>()
+    let more = 0
     for (let partition = 0; partition < partitions; partition++) {
       const scan = new LetterScan(this.#options.transport, this.#options.clock, {
         topic: this.#deadLetters,
         partition,
         from: 0,
-        wanted: () => true,
+        take: (at, records, index) => {
+          const letter = entryOf(at, records, index)
+          return this.#isSettled(letter) ? null : letter
+        },
       })
       try {
         for (let letter = await scan.next(); letter !== null; letter = await scan.next()) {
-          found.set(originKey(letter), letter)
+          const origin = originKey(letter)
+          if (found.size >= max && !found.has(origin)) more++
+          else found.set(origin, letter)
         }
       } finally {
         await scan[Symbol.asyncDispose]()
       }
     }
-    return [...found.values()]
-      .filter((letter) => !this.#isSettled(letter))
-      .sort(bySource)
-      .map((letter) => ({
-        letter,
-        held: this.#holdOf(letter) !== undefined,
-        lastError: this.#byLetter.get(placeKey(letter))?.error || null,
-      }))
+    if (more > 0) {
+      this.#options.log.warn(`there are more open letters than ${max}: about ${more} are not listed`)
+    }
+    return [...found.values()].sort(bySource).map((letter) => ({
+      letter,
+      held: this.#holdOf(letter) !== undefined,
+      lastError: this.#byLetter.get(placeKey(letter))?.error || null,
+    }))
+  }
+
+  /** A letter with all that it holds; null when it is there no more. */
+  read({ letter }: OpenLetter): Promise<Letter | null> {
+    return this.#reader.read(letter)
+  }
+
+  /** The groups that would see these letters again if they were written to their source topics, by topic. */
+  async groupsOf(letters: readonly OpenLetter[]): Promise<Readonly<Record<string, readonly string[]>>> {
+    const topics = [...new Set(letters.flatMap(({ letter }) => letter.facts.origin?.topic ?? []))].sort()
+    const groups = await Promise.all(topics.map((topic) => this.#options.transport.groupsOf(topic)))
+    return Object.fromEntries(topics.map((topic, index) => [topic, groups[index]!]))
+  }
+
+  /**
+   * Writes letters to their source topics once more, with the same ids, for **every** group that reads those; `redrive`
+   * has them handled by the service that failed and nobody else. They come after everything that is there by then.
+   * Throws OTTLA_CONFIG_INVALID without a reason, and what the transport throws.
+   */
+  async toSource(letters: readonly OpenLetter[], options: ToSourceOptions): Promise<SentToSource> {
+    if (options.reason.trim() === '') {
+      throw new OttlaError('OTTLA_CONFIG_INVALID', 'to write letters to their source topic needs a reason')
+    }
+    const { clock, transport, by } = this.#options
+    const groups = await this.groupsOf(letters)
+    const facts = new Map((await transport.describe(Object.keys(groups))).map((each) => [each.topic, each]))
+    const pace = new Pace(options.perSecond ?? 10)
+    const refused = { loop: 0, held: 0, missing: 0 }
+    let sent = 0
+    for (const open of letters) {
+      const { origin, redrives } = open.letter.facts
+      const source = origin === null ? undefined : facts.get(origin.topic)
+      if (this.#holdOf(open.letter) !== undefined) refused.held++
+      else if (!mayRedrive(redrives, options.force === true)) refused.loop++
+      else if (origin === null || source?.exists !== true) refused.missing++
+      else {
+        const letter = await this.read(open)
+        if (letter === null) {
+          refused.missing++
+          continue
+        }
+        const waitMs = pace.take(clock.monotonicMs())
+        if (waitMs > 0) await new Promise<void>((done) => void clock.after(waitMs, done))
+        await this.#writer.send({
+          topic: origin.topic,
+          // Where its key has always been; a topic made again chooses anew.
+          partition: origin.topicId === source.id ? origin.partition : null,
+          key: letter.key,
+          value: letter.value,
+          headers: [
+            ...letter.headers.filter(({ key }) => !isLetterHeader(key)),
+            ownHeader('redrives', String(redrives + 1)),
+          ],
+        })
+        const result: ResultRecord = {
+          kind: 'result',
+          id: newId(clock.wallMs()),
+          action: 'toSource',
+          outcome: 'sentToSource',
+          letter: { partition: letter.partition, position: letter.position },
+          origin: originText({ ...origin, topicId: origin.topicId ?? '-' }),
+          error: '',
+          by,
+          reason: options.reason,
+          atMs: clock.wallMs(),
+          instance: `desk-${by}`,
+          last: true,
+          groups: groups[origin.topic]!,
+        }
+        await this.#control.write(result)
+        sent++
+        options.onResult?.(result)
+      }
+    }
+    return { groups, sent, refused }
   }
 
   /** The open letters, counted by cause. */
@@ -208,6 +322,7 @@ export class DeadLetterDesk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#control[Symbol.asyncDispose]()
+    await this.#reader[Symbol.asyncDispose]()
     await this.#writer[Symbol.asyncDispose]()
   }
 
@@ -280,32 +395,34 @@ export class DeadLetterDesk implements AsyncDisposable {
 
   #took(result: ResultRecord): void {
     const place = `${result.letter.partition}/${result.letter.position}`
-    if (result.outcome !== 'released') this.#byLetter.set(place, result)
+    if (result.outcome !== 'released') {
+      this.#byLetter.set(place, { outcome: result.outcome, error: result.error })
+    }
     if (settling.has(result.outcome) && result.origin !== '') {
       this.#settledAt.set(result.origin, Math.max(this.#settledAt.get(result.origin) ?? 0, result.atMs))
     }
     this.#waiting.get(result.id)?.(result)
   }
 
-  #isSettled(letter: Letter): boolean {
+  #isSettled(letter: LetterEntry): boolean {
     const result = this.#byLetter.get(placeKey(letter))
     if (result !== undefined && (settling.has(result.outcome) || result.outcome === 'deadLettered')) return true
     const atMs = this.#settledAt.get(originKey(letter))
     return atMs !== undefined && (letter.facts.failedAtMs ?? 0) <= atMs
   }
 
-  #holdOf({ key, facts: { origin } }: Letter) {
+  #holdOf({ key, facts: { origin } }: LetterEntry) {
     if (key === null || origin === null || origin.topicId === null) return undefined
     const hold = this.#control.holds.get(origin.topicId, origin.partition, keyText(key))
     return hold !== undefined && origin.position >= hold.head ? hold : undefined
   }
 }
 
-function placeKey(letter: Letter): string {
+function placeKey(letter: LetterEntry): string {
   return `${letter.partition}/${letter.position}`
 }
 
-function originKey(letter: Letter): string {
+function originKey(letter: LetterEntry): string {
   const { origin } = letter.facts
   if (origin === null) return placeKey(letter)
   return `${origin.topic}/${origin.topicId ?? '-'}/${origin.partition}/${origin.position}`

@@ -227,6 +227,8 @@ export interface Transport extends AsyncDisposable {
   writer(options?: WriterOptions): Promise<Writer>
   reader(options: ReaderOptions, on: ReaderEvents): Reader
   tail(options: TailOptions, on: TailEvents): Tail
+  /** Groups that read this topic, as far as may be seen: with members at it, or a checkpoint in it. Sorted. */
+  groupsOf(topic: string): Promise<readonly string[]>
 }
 
 // ── store ──

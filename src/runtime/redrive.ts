@@ -13,12 +13,12 @@
  *
  * Nothing here outlives the ownership of a partition: what was not finished is open still, and the next owner does it.
  */
-import type { CommandRecord, HeldKey, HoldRecord, LetterPlace, ResultOutcome } from '../contract/control.ts'
+import type { CommandRecord, HeldKey, HoldRecord, ResultOutcome } from '../contract/control.ts'
 import { originText } from '../contract/envelope.ts'
 import { isUnsettled } from '../core/holds.ts'
 import { acceptedMax, mayRedrive } from '../core/redrive.ts'
 import type { ControlLog } from './control.ts'
-import { type Letter, LetterScan, originalOf } from './letters.ts'
+import { type Letter, LetterReader, LetterScan, letterOf, originalOf } from './letters.ts'
 import { type Partition, Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { BatchView, Transport } from './ports.ts'
@@ -36,7 +36,7 @@ export interface Redrive {
   letter: Letter | null
   /** Letters that are loaded next, beside those that the scan finds. */
   first: Letter | null
-  scan: LetterScan | null
+  scan: LetterScan<Letter> | null
   /** Nothing more is loaded: at its next turn the entry leaves its lane. */
   over: boolean
   outcome: ResultOutcome | null
@@ -75,8 +75,9 @@ const nothing: BatchView = {
   size: () => 0,
 }
 
-export class Redriver {
+export class Redriver implements AsyncDisposable {
   readonly #parts: RedriverParts
+  readonly #letters: LetterReader
   /** By command, the partition for which it is under way. */
   readonly #jobs = new Map<string, Partition>()
   readonly #walks = new Set<Work>()
@@ -85,6 +86,13 @@ export class Redriver {
 
   constructor(parts: RedriverParts) {
     this.#parts = parts
+    const { transport, surroundings, plan } = parts
+    this.#letters = new LetterReader(transport, surroundings.clock, plan.deadLetterTopic)
+  }
+
+  /** Ends what is being read. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#letters[Symbol.asyncDispose]()
   }
 
   /** Looks for commands that concern partitions held here, and forgets those whose partition is gone. */
@@ -174,7 +182,7 @@ export class Redriver {
         return
       }
       await this.#parts.control.write({ ...command, accepted: command.accepted + 1 })
-      const letter = await this.#read(command.letter)
+      const letter = await this.#letters.read(command.letter)
       if (partition.gone) return
       const origin = letter?.facts.origin ?? null
       const { topic, topicId, partition: number } = partition.held
@@ -303,35 +311,24 @@ export class Redriver {
       topic: this.#parts.plan.deadLetterTopic,
       partition: hold.letter.partition,
       from: hold.letter.position,
-      wanted: ({ key, facts: { origin } }) =>
-        origin !== null &&
-        origin.topic === walk.topic &&
-        origin.partition === walk.partition &&
-        origin.topicId === walk.topicId &&
-        key !== null &&
-        keyText(key) === walk.key,
+      take: (partition, records, index) => {
+        const key = records.key(index)
+        if (key === null || keyText(key) !== walk.key) return null
+        const letter = letterOf(partition, records, index)
+        const { origin } = letter.facts
+        const isOfKey =
+          origin !== null &&
+          origin.topic === walk.topic &&
+          origin.partition === walk.partition &&
+          origin.topicId === walk.topicId
+        return isOfKey ? letter : null
+      },
     })
     for (;;) {
       const letter = await redrive.scan.next()
       if (letter === null || work.partition.gone) return null
       const now = this.#holdOf(walk)
       if (now !== undefined && isUnsettled(now, letter.facts.origin!.position)) return letter
-    }
-  }
-
-  async #read({ partition, position }: LetterPlace): Promise<Letter | null> {
-    const { plan, transport } = this.#parts
-    const wanted = (letter: Letter): boolean => letter.position === position
-    const scan = new LetterScan(transport, this.#clock, {
-      topic: plan.deadLetterTopic,
-      partition,
-      from: position,
-      wanted,
-    })
-    try {
-      return await scan.next()
-    } finally {
-      await scan[Symbol.asyncDispose]()
     }
   }
 

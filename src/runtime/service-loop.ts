@@ -167,6 +167,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (!left)
         this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
     }
+    await this.#redriver?.[Symbol.asyncDispose]()
     for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#resuming]) timer?.[Symbol.dispose]()
     for (const gate of this.#gates.values()) gate[Symbol.dispose]()
     this.#state = 'stopped'

@@ -162,6 +162,12 @@ export class MemoryLog {
     held.records.splice(0, held.records.findIndex((record) => record.position >= position) >>> 0)
   }
 
+  /** Groups with a member at this topic, or a checkpoint in it. */
+  groupsOf(topic: string): readonly string[] {
+    const reading = [...this.#groups].filter(([, group]) => group.reads(topic))
+    return reading.map(([name]) => name).sort()
+  }
+
   group(name: string): MemoryGroup {
     let group = this.#groups.get(name)
     if (group === undefined) {
@@ -208,6 +214,11 @@ class MemoryGroup {
     if (index >= 0) this.#members.splice(index, 1)
     member.loseAll()
     void this.#rebalance()
+  }
+
+  reads(topic: string): boolean {
+    if (this.#members.some((member) => member.topics.includes(topic))) return true
+    return [...this.checkpoints.keys()].some((key) => key.startsWith(`${topic}/`))
   }
 
   wake(): void {
@@ -669,6 +680,7 @@ export function memoryTransport(log: MemoryLog = new MemoryLog()): MemoryTranspo
       return reader
     },
     tail: (options, on) => new MemoryTail(log, options, on),
+    groupsOf: async (topic) => log.groupsOf(topic),
     async [Symbol.asyncDispose]() {
       await Promise.all(readers.map((reader) => reader[Symbol.asyncDispose]()))
     },

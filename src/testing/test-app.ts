@@ -265,6 +265,7 @@ function listening(transport: Transport, acknowledged: Acknowledged): Transport 
     writer: async (options) => listen(await transport.writer(options)),
     reader: (options, on) => transport.reader(options, on),
     tail: (options, on) => transport.tail(options, on),
+    groupsOf: (topic) => transport.groupsOf(topic),
     [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
   }
 }

@@ -161,6 +161,26 @@ class KafkaTransport implements Transport {
     return new KafkaTail(this.#client(undefined), options, on)
   }
 
+  async groupsOf(topic: string): Promise<readonly string[]> {
+    const admin = this.#client(undefined).admin()
+    const names = (await admin.listGroups())
+      .filter(({ protocolType }) => protocolType === 'consumer' || protocolType === '')
+      .map(({ group }) => group)
+    const described = names.length === 0 ? [] : await admin.describeGroups(names)
+    const reading = new Set<string>()
+    for (const { group, members, error } of described) {
+      // Better one too many: what cannot be looked into may read it.
+      if (error !== undefined) reading.add(group)
+      if (members.some(({ assignment }) => assignment.some((each) => each.topic === topic))) reading.add(group)
+    }
+    for (const group of names) {
+      if (reading.has(group)) continue
+      const committed = await admin.fetchOffsets(group)
+      if (committed.some((each) => each.topic === topic && each.offset >= 0)) reading.add(group)
+    }
+    return [...reading].sort()
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     this.#closing ??= Promise.all([...this.#clients.values()].map((client) => client.close())).then(() => undefined)
     return this.#closing
