@@ -6,10 +6,10 @@
  */
 import { OttlaError } from '../contract/errors.ts'
 import type { CompressionName } from '../wire/compression.ts'
-import type { RecordHeader } from '../wire/record-batch.ts'
+import type { OutgoingHeader, Payload } from '../wire/record-batch.ts'
 import type { Cluster } from './io/cluster.ts'
 import { builtInCompression } from './io/compression.ts'
-import { type Outgoing, ProducerLoop, type ProducerLoopOptions, type Receipt } from './io/producer-loop.ts'
+import { type Outgoing, ProducerLoop, type ProducerLoopOptions } from './io/producer-loop.ts'
 import type { Partitioner } from './machine/partitioner.ts'
 import { OptionCheck } from './option-check.ts'
 
@@ -146,7 +146,7 @@ export function resolveProducerOptions(
   return resolved
 }
 
-const noHeaders: readonly RecordHeader[] = []
+const noHeaders: readonly OutgoingHeader[] = []
 
 export class Producer implements AsyncDisposable {
   readonly #loop: ProducerLoop
@@ -166,24 +166,23 @@ export class Producer implements AsyncDisposable {
   /**
    * Publishes a record and resolves when all in-sync replicas have it.
    *
-   * Throws OTTLA_PUBLISH_TOO_LARGE, OTTLA_PUBLISH_PARTITION, OTTLA_PUBLISH_BUFFER_FULL, OTTLA_PUBLISH_OUTCOME_UNKNOWN
+   * Throws OTTLA_PUBLISH_INVALID, OTTLA_PUBLISH_TOO_LARGE, OTTLA_PUBLISH_PARTITION, OTTLA_PUBLISH_BUFFER_FULL, OTTLA_PUBLISH_OUTCOME_UNKNOWN
    * (time is up or aborted; `details.maybeStored`), OTTLA_KAFKA_AUTHORIZATION, OTTLA_KAFKA_AUTHENTICATION,
    * OTTLA_KAFKA_BROKER, OTTLA_KAFKA_RETRIABLE (the topic does not exist), OTTLA_KAFKA_TIMEOUT, OTTLA_KAFKA_CLOSED.
    */
   send(record: ProducerRecord, options?: SendOptions): Promise<RecordMetadata> {
     const signal = options?.signal
     return new Promise<RecordMetadata>((resolve, reject) => {
-      const outgoing = prepare(record)
       if (signal === undefined) {
-        this.#loop.accept(outgoing, new Single(outgoing.timestampMs, resolve, reject))
+        this.#loop.accept(new Single(record, resolve, reject))
         return
       }
       if (signal.aborted) {
         reject(aborted(record.topic, signal, false))
         return
       }
-      const receipt = new Single(
-        outgoing.timestampMs,
+      const single = new Single(
+        record,
         (stored) => {
           signal.removeEventListener('abort', onAbort)
           resolve(stored)
@@ -194,28 +193,26 @@ export class Producer implements AsyncDisposable {
         },
       )
       const onAbort = (): void => {
-        const withdrawn = this.#loop.withdraw(record.topic, receipt)
+        const withdrawn = this.#loop.withdraw(single)
         reject(aborted(record.topic, signal, !withdrawn))
       }
       signal.addEventListener('abort', onAbort, { once: true })
-      this.#loop.accept(outgoing, receipt)
+      this.#loop.accept(single)
     })
   }
 
   /**
    * Publishes several records, in order per partition, and resolves with one answer per record when all are stored.
    * When some are not, it rejects with the first error once every record is settled; its `details.results` then holds,
-   * per record, where it was stored or why not.
+   * per record, where it was stored or why not. OTTLA_PUBLISH_INVALID: one of them is no record; none was taken.
    */
   sendMany(records: readonly ProducerRecord[]): Promise<readonly RecordMetadata[]> {
     if (records.length === 0) return Promise.resolve([])
     return new Promise((resolve, reject) => {
-      const outgoing = records.map(prepare)
       const group: Group = { left: records.length, results: new Array(records.length), failure: null, resolve, reject }
-      for (let i = 0; i < outgoing.length; i += 1) {
-        const one = outgoing[i] as Outgoing
-        this.#loop.accept(one, new Member(one.timestampMs, group, i))
-      }
+      // All are looked at before the first is handed over.
+      const members = records.map((record, i) => new Member(record, group, i))
+      for (const member of members) this.#loop.accept(member)
     })
   }
 
@@ -235,13 +232,38 @@ export class Producer implements AsyncDisposable {
   }
 }
 
-class Single implements Receipt {
+/** A record on its way, with what was left out filled in. */
+abstract class Sent implements Outgoing {
+  readonly topic: string
+  readonly partition: number
+  readonly key: Payload
+  readonly value: Payload
+  readonly headers: readonly OutgoingHeader[]
   readonly timestampMs: number
+  estimate = 0
+  sinceMs = 0
+
+  constructor({ topic, partition, key, value, headers, timestampMs }: ProducerRecord) {
+    this.topic = topic
+    this.partition = partition ?? -1
+    this.key = key ?? null
+    this.value = value ?? null
+    this.headers = headers ?? noHeaders
+    this.timestampMs = timestampMs ?? Date.now()
+    const problem = problemOf(this, partition)
+    if (problem !== null) throw new OttlaError('OTTLA_PUBLISH_INVALID', problem, { details: { topic } })
+  }
+
+  abstract stored(partition: number, offset: number, timestampMs: number): void
+  abstract failed(error: OttlaError): void
+}
+
+class Single extends Sent {
   readonly #resolve: (stored: RecordMetadata) => void
   readonly #reject: (error: OttlaError) => void
 
-  constructor(timestampMs: number, resolve: (stored: RecordMetadata) => void, reject: (error: OttlaError) => void) {
-    this.timestampMs = timestampMs
+  constructor(record: ProducerRecord, resolve: (stored: RecordMetadata) => void, reject: (error: OttlaError) => void) {
+    super(record)
     this.#resolve = resolve
     this.#reject = reject
   }
@@ -264,13 +286,12 @@ interface Group {
   readonly reject: (error: OttlaError) => void
 }
 
-class Member implements Receipt {
-  readonly timestampMs: number
+class Member extends Sent {
   readonly #group: Group
   readonly #index: number
 
-  constructor(timestampMs: number, group: Group, index: number) {
-    this.timestampMs = timestampMs
+  constructor(record: ProducerRecord, group: Group, index: number) {
+    super(record)
     this.#group = group
     this.#index = index
   }
@@ -306,28 +327,29 @@ class Member implements Receipt {
   }
 }
 
-function prepare(record: ProducerRecord): Outgoing {
-  const { headers } = record
-  return {
-    topic: record.topic,
-    partition: record.partition ?? -1,
-    key: bytes(record.key),
-    value: bytes(record.value),
-    headers: headers === undefined || headers.length === 0 ? noHeaders : prepareHeaders(headers),
-    timestampMs: record.timestampMs ?? Date.now(),
+/** Why it is no record, or null. Never holds payload. */
+function problemOf(sent: Sent, partition: number | null | undefined): string | null {
+  const { topic, key, value, headers, timestampMs } = sent
+  if (typeof topic !== 'string' || topic === '') return 'A record needs a topic'
+  if (partition != null && !(Number.isInteger(partition) && partition >= 0)) {
+    return `The partition of a record for ${topic} must be a whole number from 0 on, or left out; not ${partition}`
   }
+  if (!(Number.isSafeInteger(timestampMs) && timestampMs >= 0)) {
+    return `The timestampMs of a record for ${topic} must be whole milliseconds since 1970, not ${timestampMs}`
+  }
+  if (!isPayload(key)) return `The key of a record for ${topic} must be bytes, a text or null, not ${typeof key}`
+  if (!isPayload(value)) return `The value of a record for ${topic} must be bytes, a text or null, not ${typeof value}`
+  for (let i = 0; i < headers.length; i += 1) {
+    const header = headers[i]
+    if (typeof header?.key !== 'string' || !isPayload(header.value)) {
+      return `Header ${i} of a record for ${topic} must be { key: text, value: bytes, a text or null }`
+    }
+  }
+  return null
 }
 
-function bytes(value: Bytes | undefined): Uint8Array | null {
-  if (value === undefined || value === null) return null
-  return typeof value === 'string' ? Buffer.from(value, 'utf8') : value
-}
-
-function prepareHeaders(headers: readonly { readonly key: string; readonly value: Bytes }[]): readonly RecordHeader[] {
-  for (const header of headers) {
-    if (typeof header.value === 'string') return headers.map((h) => ({ key: h.key, value: bytes(h.value) }))
-  }
-  return headers as readonly RecordHeader[]
+function isPayload(given: unknown): boolean {
+  return given === null || typeof given === 'string' || given instanceof Uint8Array
 }
 
 function aborted(topic: string, signal: AbortSignal, maybeStored: boolean): OttlaError {

@@ -47,11 +47,11 @@ function instantiate(): Instance {
   return { memory: new Uint8Array(memory.buffer), capacityBytes: memory.buffer.byteLength - tableBytes, update }
 }
 
-/** The built-in one. */
-export function crc32c(bytes: Uint8Array, start = 0, end: number = bytes.length): number {
+/** The built-in one. `before`: the checksum of the bytes that come before these. */
+export function crc32c(bytes: Uint8Array, start = 0, end: number = bytes.length, before = 0): number {
   instance ??= instantiate()
   const { memory, capacityBytes } = instance
-  let crc = -1
+  let crc = ~before
   for (let at = start; at < end; at += capacityBytes) {
     const piece = Math.min(capacityBytes, end - at)
     memory.set(at === 0 && piece === bytes.length ? bytes : bytes.subarray(at, at + piece), tableBytes)

@@ -3,9 +3,8 @@
 const seed = 0x9747b28c | 0
 const multiplier = 0x5bd1e995
 
-/** The hash as a signed 32-bit number, equal to the Java client's. */
-export function murmur2(bytes: Uint8Array): number {
-  const length = bytes.length
+/** The hash of the first `length` bytes (default all) as a signed 32-bit number, equal to the Java client's. */
+export function murmur2(bytes: Uint8Array, length: number = bytes.length): number {
   const whole = length & ~3
   let hash = seed ^ length
   for (let i = 0; i < whole; i += 4) {
@@ -22,7 +21,18 @@ export function murmur2(bytes: Uint8Array): number {
   return hash ^ (hash >>> 15)
 }
 
-/** The partition of a key among `partitions`, equal to the Java client's default. */
-export function partitionFor(key: Uint8Array, partitions: number): number {
-  return (murmur2(key) & 0x7fffffff) % partitions
+/** Where keys that are texts become bytes. */
+let scratch: Buffer | null = null
+const scratchBytes = 1024
+
+/** The partition of a key among `partitions`, equal to the Java client's default. A text counts as UTF-8. */
+export function partitionFor(key: Uint8Array | string, partitions: number): number {
+  return (hashOf(key) & 0x7fffffff) % partitions
+}
+
+function hashOf(key: Uint8Array | string): number {
+  if (typeof key !== 'string') return murmur2(key)
+  if (key.length * 3 > scratchBytes) return murmur2(Buffer.from(key, 'utf8'))
+  scratch ??= Buffer.allocUnsafeSlow(scratchBytes)
+  return murmur2(scratch, scratch.write(key, 0, 'utf8'))
 }

@@ -28,6 +28,15 @@ export interface RecordHeader {
   readonly value: Uint8Array | null
 }
 
+/** Bytes, or a text that goes out as UTF-8, or null. */
+export type Payload = Uint8Array | string | null
+
+/** One header of a record that is to be written. */
+export interface OutgoingHeader {
+  readonly key: string
+  readonly value: Payload
+}
+
 /** Told of a header by where its name and its value lie in `bytes`. */
 export type HeaderVisitor = (
   bytes: Uint8Array,
@@ -53,7 +62,6 @@ const defaultMaxInflatedBytes = 128 * 1024 * 1024
 
 const attribute = { compression: 0x07, logAppendTime: 0x08, transactional: 0x10, control: 0x20 } as const
 
-const utf8Encoder = new TextEncoder()
 const utf8Decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 
 // ── writing ──
@@ -74,13 +82,26 @@ export interface BuildOptions {
   readonly baseOffset?: number
   /** Default -1. */
   readonly leaderEpoch?: number
-  /** Default the built-in one. */
-  readonly crc32c?: Crc32c
 }
+
+/** A batch in two pieces that follow one another. */
+export interface BuiltParts {
+  /** The batch up to its first record: a view of the builder's buffer that the next `build` overwrites. */
+  readonly head: Uint8Array
+  /** The records. Without compression a view of the builder's buffer, which only `append` and `reset` change. */
+  readonly records: Uint8Array
+}
+
+/** Texts up to this length are written by a loop: a call out of JavaScript costs as much. */
+const shortText = 16
+/** From here on texts are measured before they are written. */
+const longText = 8 * 1024
 
 /** Collects records of one batch in the form they have on the wire. */
 export class RecordBatchBuilder {
-  #bytes: Uint8Array
+  #bytes: Uint8Array<ArrayBuffer>
+  /** The same bytes, for writing texts into them. */
+  #buffer: Buffer
   #at = batchHeaderBytes
   #count = 0
   #baseTimestampMs = 0
@@ -89,6 +110,7 @@ export class RecordBatchBuilder {
   /** `capacityBytes`: how large the first buffer is; it grows as needed. */
   constructor(capacityBytes = 4096) {
     this.#bytes = unclearedBytes(Math.max(capacityBytes, batchHeaderBytes))
+    this.#buffer = Buffer.from(this.#bytes.buffer)
   }
 
   /** Records appended so far. */
@@ -101,60 +123,78 @@ export class RecordBatchBuilder {
     return this.#at
   }
 
-  /** Appends a record and returns the bytes it takes, not compressed. */
-  append(
-    key: Uint8Array | null,
-    value: Uint8Array | null,
-    headers: readonly RecordHeader[],
-    timestampMs: number,
-  ): number {
+  /** Appends a record and returns the bytes it takes, not compressed. Texts are written in place, as UTF-8. */
+  append(key: Payload, value: Payload, headers: readonly OutgoingHeader[], timestampMs: number): number {
     if (this.#count === 0) this.#baseTimestampMs = this.#maxTimestampMs = timestampMs
     if (!Number.isSafeInteger(timestampMs) || !Number.isSafeInteger(timestampMs - this.#baseTimestampMs)) {
       throw malformed('a timestamp must be a whole number of milliseconds')
     }
-    // Names of headers are taken for ASCII; one that is not is found out while it is written, and all is done again.
-    let size = this.#put(key, value, headers, timestampMs, true)
-    if (size < 0) size = this.#put(key, value, headers, timestampMs, false)
+    let textLength = lengthOfText(key) + lengthOfText(value)
+    for (let i = 0; i < headers.length; i++) {
+      const header = headers[i]!
+      textLength += header.key.length + lengthOfText(header.value)
+    }
+    // Texts are taken for ASCII; one that is not is found out while it is written, and all is done again. Writing needs
+    // room for what the text may turn out to be, so long ones are measured first.
+    let size = textLength > longText ? -1 : this.#put(key, value, headers, timestampMs, textLength)
+    if (size < 0) size = this.#put(key, value, headers, timestampMs, -1)
     this.#at += size
     this.#count++
     if (timestampMs > this.#maxTimestampMs) this.#maxTimestampMs = timestampMs
     return size
   }
 
-  /** Writes a record behind the last one and returns its size; -1 when `ascii` was promised wrongly. */
+  /**
+   * Writes a record behind the last one and returns its size. `asciiLength`: its texts have so many characters, all
+   * ASCII; the answer is -1 when they are not. -1: they are measured.
+   */
   #put(
-    key: Uint8Array | null,
-    value: Uint8Array | null,
-    headers: readonly RecordHeader[],
+    key: Payload,
+    value: Payload,
+    headers: readonly OutgoingHeader[],
     timestampMs: number,
-    ascii: boolean,
+    asciiLength: number,
   ): number {
+    const ascii = asciiLength >= 0
     const delta = timestampMs - this.#baseTimestampMs
     let length = 1 + varlongSize(delta) + varintSize(this.#count) + varintSize(headers.length)
-    length += bytesSize(key) + bytesSize(value)
+    length += payloadSize(key, ascii) + payloadSize(value, ascii)
     for (let i = 0; i < headers.length; i++) {
       const header = headers[i]!
-      const nameLength = ascii ? header.key.length : utf8Length(header.key)
-      length += varintSize(nameLength) + nameLength + bytesSize(header.value)
+      length += payloadSize(header.key, ascii) + payloadSize(header.value, ascii)
     }
     const size = varintSize(length) + length
     const start = this.#at
-    if (start + size > this.#bytes.length) this.#grow(start + size)
+    // Whatever a text turns out to be, at most three bytes per character, it is written as a whole: its length tells.
+    const room = ascii ? start + size + 2 * asciiLength : start + size
+    if (room > this.#bytes.length) this.#grow(room)
     const bytes = this.#bytes
     let at = putVarint(bytes, start, length)
     bytes[at++] = 0
     at = putVarlong(bytes, at, delta)
     at = putVarint(bytes, at, this.#count)
-    at = putBytes(bytes, at, key)
-    at = putBytes(bytes, at, value)
-    at = putVarint(bytes, at, headers.length)
-    for (let i = 0; i < headers.length; i++) {
+    at = this.#putPayload(at, key, ascii)
+    if (at >= 0) at = this.#putPayload(at, value, ascii)
+    if (at >= 0) at = putVarint(bytes, at, headers.length)
+    for (let i = 0; i < headers.length && at >= 0; i++) {
       const header = headers[i]!
-      at = ascii ? putAscii(bytes, at, header.key) : putText(bytes, at, header.key)
-      if (at < 0) return -1
-      at = putBytes(bytes, at, header.value)
+      at = this.#putPayload(at, header.key, ascii)
+      if (at >= 0) at = this.#putPayload(at, header.value, ascii)
     }
-    return size
+    return at < 0 ? -1 : size
+  }
+
+  /** Returns where it ended; -1 when `ascii` was promised and is wrong. */
+  #putPayload(start: number, given: Payload, ascii: boolean): number {
+    if (typeof given !== 'string') return putBytes(this.#bytes, start, given)
+    const length = given.length
+    if (!ascii) {
+      const at = putVarint(this.#bytes, start, Buffer.byteLength(given))
+      return at + this.#buffer.write(given, at, 'utf8')
+    }
+    if (length <= shortText) return putAscii(this.#bytes, start, given)
+    const at = putVarint(this.#bytes, start, length)
+    return this.#buffer.write(given, at, 'utf8') === length ? at + length : -1
   }
 
   /** Forgets all records and keeps the buffer. What `build` returned before must not be needed any more. */
@@ -169,17 +209,24 @@ export class RecordBatchBuilder {
    * when there are no records.
    */
   build(options: BuildOptions = {}): Uint8Array {
+    const { head, records } = this.buildParts(options)
+    if (options.compression == null) return this.#bytes.subarray(0, this.#at)
+    const batch = new Uint8Array(batchHeaderBytes + records.length)
+    batch.set(head)
+    batch.set(records, batchHeaderBytes)
+    return batch
+  }
+
+  /** The batch in two pieces, so that its records need not be copied into a request. Throws as `build` does. */
+  buildParts(options: BuildOptions = {}): BuiltParts {
     if (this.#count === 0) throw malformed('a batch without records')
     const compression = options.compression ?? null
-    let batch = this.#bytes.subarray(0, this.#at)
-    if (compression !== null) {
-      const packed = compression.codec.compress(this.#bytes.subarray(batchHeaderBytes, this.#at))
-      batch = new Uint8Array(batchHeaderBytes + packed.length)
-      batch.set(packed, batchHeaderBytes)
-    }
-    const view = new DataView(batch.buffer, batch.byteOffset, batch.byteLength)
+    const plain = this.#bytes.subarray(batchHeaderBytes, this.#at)
+    const records = compression === null ? plain : compression.codec.compress(plain)
+    const head = this.#bytes.subarray(0, batchHeaderBytes)
+    const view = new DataView(head.buffer, 0, batchHeaderBytes)
     putInt64(view, 0, options.baseOffset ?? 0)
-    view.setInt32(8, batch.length - uncountedBytes)
+    view.setInt32(8, batchHeaderBytes + records.length - uncountedBytes)
     view.setInt32(12, options.leaderEpoch ?? -1)
     view.setInt8(16, currentMagic)
     view.setInt16(
@@ -195,26 +242,39 @@ export class RecordBatchBuilder {
     view.setInt16(51, options.producerEpoch ?? -1)
     view.setInt32(53, options.baseSequence ?? -1)
     view.setInt32(57, this.#count)
-    view.setUint32(crcAt, (options.crc32c ?? crc32c)(batch, checkedFrom, batch.length))
-    return batch
+    const sum =
+      compression === null
+        ? crc32c(this.#bytes, checkedFrom, this.#at)
+        : crc32c(records, 0, records.length, crc32c(head, checkedFrom, batchHeaderBytes))
+    view.setUint32(crcAt, sum)
+    return { head, records }
   }
 
   #grow(neededBytes: number): void {
     const grown = unclearedBytes(Math.max(neededBytes, this.#bytes.length * 2))
     grown.set(this.#bytes.subarray(0, this.#at))
     this.#bytes = grown
+    this.#buffer = Buffer.from(grown.buffer)
   }
 }
 
 /** At most so many bytes will a record take in a batch, not compressed. */
-export function recordBytesAtMost(
-  key: Uint8Array | null,
-  value: Uint8Array | null,
-  headers: readonly RecordHeader[],
-): number {
-  let bytes = 36 + (key === null ? 0 : key.length) + (value === null ? 0 : value.length)
-  for (const header of headers) bytes += 10 + header.key.length * 3 + (header.value === null ? 0 : header.value.length)
+export function recordBytesAtMost(key: Payload, value: Payload, headers: readonly OutgoingHeader[]): number {
+  let bytes = 36 + byteLength(key) + byteLength(value)
+  for (const header of headers) bytes += 10 + header.key.length * 3 + byteLength(header.value)
   return bytes
+}
+
+/** The same, if all texts are ASCII: without looking at them. */
+export function recordBytesIfAscii(key: Payload, value: Payload, headers: readonly OutgoingHeader[]): number {
+  let bytes = 36 + (key === null ? 0 : key.length) + (value === null ? 0 : value.length)
+  for (const header of headers) bytes += 10 + header.key.length + (header.value === null ? 0 : header.value.length)
+  return bytes
+}
+
+function byteLength(given: Payload): number {
+  if (given === null) return 0
+  return typeof given === 'string' ? Buffer.byteLength(given) : given.length
 }
 
 // ── reading ──
@@ -594,8 +654,14 @@ function putVarlong(bytes: Uint8Array, start: number, value: number): number {
   return at
 }
 
-function bytesSize(given: Uint8Array | null): number {
-  return given === null ? 1 : varintSize(given.length) + given.length
+function lengthOfText(given: Payload): number {
+  return typeof given === 'string' ? given.length : 0
+}
+
+function payloadSize(given: Payload, ascii: boolean): number {
+  if (given === null) return 1
+  const length = ascii || typeof given !== 'string' ? given.length : Buffer.byteLength(given)
+  return varintSize(length) + length
 }
 
 function putBytes(bytes: Uint8Array, start: number, given: Uint8Array | null): number {
@@ -611,10 +677,6 @@ function putBytes(bytes: Uint8Array, start: number, given: Uint8Array | null): n
   return at + length
 }
 
-function utf8Length(given: string): number {
-  return utf8Encoder.encode(given).length
-}
-
 /** -1 when the text is not ASCII. */
 function putAscii(bytes: Uint8Array, start: number, given: string): number {
   const length = given.length
@@ -626,13 +688,6 @@ function putAscii(bytes: Uint8Array, start: number, given: string): number {
     bytes[at + i] = code
   }
   return seen < 0x80 ? at + length : -1
-}
-
-function putText(bytes: Uint8Array, start: number, given: string): number {
-  const encoded = utf8Encoder.encode(given)
-  const at = putVarint(bytes, start, encoded.length)
-  bytes.set(encoded, at)
-  return at + encoded.length
 }
 
 function putInt64(view: DataView, at: number, value: number): void {

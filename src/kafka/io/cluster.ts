@@ -16,6 +16,7 @@
  * between them, so that no account gets locked by our knocking.
  */
 import { OttlaError } from '../../contract/errors.ts'
+import type { GatheredRequest } from '../../wire/gathered-request.ts'
 import { Api, type ApiKey, apiName, type Draft, type Requests, type Responses } from '../../wire/protocol.ts'
 import { brokerError } from '../broker-error.ts'
 import { backoffMs } from '../machine/backoff.ts'
@@ -46,7 +47,7 @@ export interface Answer<A extends ApiKey> {
   readonly node: number
 }
 
-export type RequestBody<A extends ApiKey> = Draft<Requests[A]>
+export type RequestBody<A extends ApiKey> = Draft<Requests[A]> | GatheredRequest
 
 interface Slot {
   readonly node: number

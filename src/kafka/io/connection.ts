@@ -13,6 +13,7 @@
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { OttlaError } from '../../contract/errors.ts'
+import { GatheredRequest } from '../../wire/gathered-request.ts'
 import {
   Api,
   type ApiKey,
@@ -132,7 +133,7 @@ export class Connection {
   send<A extends ApiKey>(
     api: A,
     version: number,
-    body: Draft<Requests[A]>,
+    body: Draft<Requests[A]> | GatheredRequest,
     options: SendOptions,
   ): Promise<Responses[A]> {
     return new Promise<Responses[A]>((resolve, reject) => {
@@ -315,10 +316,15 @@ export class Connection {
 
   #write(pending: Pending): void {
     const socket = this.#socket as Socket
-    let frame: Uint8Array
+    const { api, version, body } = pending
+    const { clientId } = this.#options
     const correlationId = this.#nextCorrelationId
+    let pieces: readonly Uint8Array[]
     try {
-      frame = encodeRequest(pending.api, pending.version, correlationId, this.#options.clientId, pending.body as never)
+      pieces =
+        body instanceof GatheredRequest
+          ? body.pieces({ version, correlationId, clientId })
+          : [encodeRequest(api, version, correlationId, clientId, body as never)]
     } catch (error) {
       settle(pending)
       pending.reject(error)
@@ -337,7 +343,7 @@ export class Connection {
         socket.uncork()
       })
     }
-    socket.write(frame)
+    for (let i = 0; i < pieces.length; i += 1) socket.write(pieces[i] as Uint8Array)
   }
 
   #drain(): void {

@@ -15,14 +15,23 @@
 import { OttlaError } from '../../contract/errors.ts'
 import type { Codec, CompressionName } from '../../wire/compression.ts'
 import { isRetriable } from '../../wire/error-codes.ts'
-import { Api, type Draft, type Requests, type Responses } from '../../wire/protocol.ts'
-import { batchHeaderBytes, type RecordHeader, recordBytesAtMost } from '../../wire/record-batch.ts'
+import type { GatheredRequest } from '../../wire/gathered-request.ts'
+import { type ProduceTopic, produceRequest } from '../../wire/produce-request.ts'
+import { Api, type Responses } from '../../wire/protocol.ts'
+import {
+  batchHeaderBytes,
+  type OutgoingHeader,
+  type Payload,
+  recordBytesAtMost,
+  recordBytesIfAscii,
+} from '../../wire/record-batch.ts'
+import { zeroUuid } from '../../wire/uuid.ts'
 import { brokerError } from '../broker-error.ts'
 import { Accumulator } from '../machine/accumulator.ts'
 import { backoffMs } from '../machine/backoff.ts'
 import type { TopicState } from '../machine/metadata.ts'
 import { keyPartition, type Partitioner, StickyPartitioner } from '../machine/partitioner.ts'
-import type { Batch, Moment, OutgoingBytes, ProducerIdentity, Verdict } from '../machine/sequencer.ts'
+import type { Batch, Moment, ProducerIdentity, Verdict } from '../machine/sequencer.ts'
 import type { Cluster } from './cluster.ts'
 
 export interface ProducerLoopOptions {
@@ -41,36 +50,27 @@ export interface ProducerLoopOptions {
   readonly partitioner: Partitioner | null
 }
 
-/** Who waits for a record. Exactly one of both is called, once. */
-export interface Receipt {
-  readonly timestampMs: number
-  stored(partition: number, offset: number, timestampMs: number): void
-  failed(error: OttlaError): void
-}
-
-/** A record as the loop takes it. */
+/** A record as the loop takes it, and who waits for it: exactly one of `stored` and `failed` is called, once. */
 export interface Outgoing {
   readonly topic: string
   /** -1: choose. */
   readonly partition: number
-  readonly key: Uint8Array | null
-  readonly value: Uint8Array | null
-  readonly headers: readonly RecordHeader[]
+  readonly key: Payload
+  readonly value: Payload
+  readonly headers: readonly OutgoingHeader[]
   readonly timestampMs: number
-}
-
-/** A record that cannot be placed yet. */
-interface Waiting {
-  readonly record: Outgoing
-  readonly estimate: number
-  readonly receipt: Receipt
-  readonly sinceMs: number
+  /** The loop's own note of what it takes in a batch; 0 at first. */
+  estimate: number
+  /** The loop's own note of when it was taken; 0 at first. */
+  sinceMs: number
+  stored(partition: number, offset: number, timestampMs: number): void
+  failed(error: OttlaError): void
 }
 
 interface Topic {
   readonly name: string
   readonly sticky: StickyPartitioner
-  waiting: Waiting[]
+  waiting: Outgoing[]
   lookingUp: boolean
   /** When the cluster first said that it does not exist; 0 when it did not. */
   unknownSinceMs: number
@@ -85,7 +85,10 @@ interface Broker {
 const unknownTopicMs = 5_000
 /** So much goes to one partition before records without a key move on, as Java's producer does it. */
 const stickyBytes = 16 * 1024
-const zeroTopicId = 'AAAAAAAAAAAAAAAAAAAAAA'
+/** Of Produce; the first that names topics by id. */
+const newestVersion = 13
+/** Texts of records larger than this are measured when they are taken; those of smaller ones while they are written. */
+const measuredBytes = 8 * 1024
 /** Errors that no later attempt can cure. */
 const hopeless = new Set([
   'OTTLA_KAFKA_AUTHENTICATION',
@@ -97,7 +100,7 @@ const hopeless = new Set([
 export class ProducerLoop {
   readonly #cluster: Cluster
   readonly #options: ProducerLoopOptions
-  readonly #accumulator: Accumulator<Receipt>
+  readonly #accumulator: Accumulator<Outgoing>
   readonly #topics = new Map<string, Topic>()
   readonly #brokers = new Map<number, Broker>()
   readonly #subscription: Disposable
@@ -106,6 +109,7 @@ export class ProducerLoop {
   #watchers: (() => void)[] = []
   #identity: ProducerIdentity | null = null
   #identifying = false
+  #lastTopic: Topic | null = null
   #waitingBytes = 0
   #waitingCount = 0
   #turnAsked = false
@@ -121,7 +125,7 @@ export class ProducerLoop {
     this.#cluster = cluster
     this.#options = options
     this.#sweepMs = Math.min(500, Math.max(10, options.deliveryTimeoutMs / 20))
-    this.#accumulator = new Accumulator<Receipt>({
+    this.#accumulator = new Accumulator<Outgoing>({
       batchBytes: options.batchBytes,
       requestBytes: options.maxRequestBytes,
       bufferedBytesMax: options.maxBufferedBytes,
@@ -144,54 +148,43 @@ export class ProducerLoop {
 
   // ── in ──
 
-  /** Takes a record over, or fails its receipt. Records of one partition keep the order of these calls. */
-  accept(record: Outgoing, receipt: Receipt): void {
+  /** Takes a record over, or fails it. Records of one partition keep the order of these calls. */
+  accept(record: Outgoing): void {
     const refusal = this.#ended ?? (this.#closing ? closed() : null)
     if (refusal !== null) {
-      receipt.failed(refusal)
+      record.failed(refusal)
       return
     }
-    const estimate = recordBytesAtMost(record.key, record.value, record.headers)
-    if (estimate + batchHeaderBytes > this.#options.maxRequestBytes) {
-      receipt.failed(
-        new OttlaError(
-          'OTTLA_PUBLISH_TOO_LARGE',
-          `A record for ${record.topic} takes about ${estimate} bytes; maxRequestBytes allows ${this.#options.maxRequestBytes}`,
-          { details: { topic: record.topic, bytes: estimate } },
-        ),
-      )
-      return
-    }
-    let topic = this.#topics.get(record.topic)
-    if (topic === undefined) {
-      topic = {
-        name: record.topic,
-        sticky: new StickyPartitioner(stickyBytes),
-        waiting: [],
-        lookingUp: false,
-        unknownSinceMs: 0,
-      }
-      this.#topics.set(record.topic, topic)
-    }
-    if (!this.#turnAsked) this.#turnStartMs = performance.now()
-    if (topic.waiting.length === 0 && this.#accumulator.hasRoom(estimate)) {
-      const state = this.#cluster.metadata.topic(record.topic)
-      if (state !== undefined && state.error === 0 && state.partitions.length > 0) {
-        this.#place(topic, state, record, estimate, receipt, this.#turnStartMs)
+    const { maxRequestBytes } = this.#options
+    let estimate = recordBytesIfAscii(record.key, record.value, record.headers)
+    if (estimate > measuredBytes || estimate * 3 > maxRequestBytes) {
+      estimate = recordBytesAtMost(record.key, record.value, record.headers)
+      if (estimate + batchHeaderBytes > maxRequestBytes) {
+        record.failed(tooLarge(record.topic, estimate, maxRequestBytes))
         return
       }
     }
-    this.#wait(topic, { record, estimate, receipt, sinceMs: this.#turnStartMs })
+    record.estimate = estimate
+    const topic = this.#lastTopic?.name === record.topic ? this.#lastTopic : this.#topic(record.topic)
+    if (!this.#turnAsked) this.#turnStartMs = performance.now()
+    record.sinceMs = this.#turnStartMs
+    if (topic.waiting.length === 0 && this.#accumulator.hasRoom(estimate)) {
+      const state = this.#cluster.metadata.topic(record.topic)
+      if (state !== undefined && state.error === 0 && state.partitions.length > 0) {
+        this.#place(topic, state, record)
+        return
+      }
+    }
+    this.#wait(topic, record)
   }
 
   /** Gives a waiting record up: true when it was still waiting, and will not be sent. */
-  withdraw(topicName: string, receipt: Receipt): boolean {
-    const topic = this.#topics.get(topicName)
-    const at = topic?.waiting.findIndex((w) => w.receipt === receipt) ?? -1
-    const waiting = topic?.waiting[at]
-    if (topic === undefined || waiting === undefined) return false
+  withdraw(record: Outgoing): boolean {
+    const topic = this.#topics.get(record.topic)
+    const at = topic?.waiting.indexOf(record) ?? -1
+    if (topic === undefined || at < 0) return false
     topic.waiting.splice(at, 1)
-    this.#leftWaiting(waiting)
+    this.#leftWaiting(record)
     this.#changed()
     return true
   }
@@ -231,24 +224,27 @@ export class ProducerLoop {
 
   // ── placing ──
 
-  #place(topic: Topic, state: TopicState, record: Outgoing, estimate: number, receipt: Receipt, nowMs: number): void {
-    const partition = this.#choose(topic, state, record, estimate)
+  #topic(name: string): Topic {
+    let topic = this.#topics.get(name)
+    if (topic === undefined) {
+      topic = { name, sticky: new StickyPartitioner(stickyBytes), waiting: [], lookingUp: false, unknownSinceMs: 0 }
+      this.#topics.set(name, topic)
+    }
+    this.#lastTopic = topic
+    return topic
+  }
+
+  #place(topic: Topic, state: TopicState, record: Outgoing): void {
+    const partition = this.#choose(topic, state, record)
     if (typeof partition !== 'number') {
-      receipt.failed(partition)
+      record.failed(partition)
       return
     }
-    const bytes: OutgoingBytes = {
-      key: record.key,
-      value: record.value,
-      headers: record.headers,
-      timestampMs: record.timestampMs,
-      estimate,
-    }
-    this.#accumulator.append(topic.name, partition, bytes, receipt, nowMs)
+    this.#accumulator.append(topic.name, partition, record, record, record.sinceMs)
     if (!this.#turnAsked) this.#askForTurn()
   }
 
-  #choose(topic: Topic, state: TopicState, record: Outgoing, estimate: number): number | OttlaError {
+  #choose(topic: Topic, state: TopicState, record: Outgoing): number | OttlaError {
     const count = state.partitions.length
     if (record.partition >= 0) {
       return record.partition < count ? record.partition : noPartition(topic.name, record.partition, count)
@@ -261,24 +257,26 @@ export class ProducerLoop {
         { details: { topic: topic.name, partitions: count, declared } },
       )
     }
+    const { key } = record
     if (this.#options.partitioner !== null) {
-      const chosen = this.#options.partitioner({ topic: topic.name, key: record.key, partitions: declared ?? count })
+      const bytes = typeof key === 'string' ? Buffer.from(key, 'utf8') : key
+      const chosen = this.#options.partitioner({ topic: topic.name, key: bytes, partitions: declared ?? count })
       return Number.isInteger(chosen) && chosen >= 0 && chosen < count ? chosen : noPartition(topic.name, chosen, count)
     }
-    if (record.key !== null) return keyPartition(record.key, declared ?? count)
-    return topic.sticky.choose(state.partitions, estimate, Math.random)
+    if (key !== null) return keyPartition(key, declared ?? count)
+    return topic.sticky.choose(state.partitions, record.estimate, Math.random)
   }
 
-  #wait(topic: Topic, waiting: Waiting): void {
-    if (this.#waitingCount > 0 && this.#waitingBytes + waiting.estimate > this.#options.maxBufferedBytes) {
-      waiting.receipt.failed(this.#full(topic.name))
+  #wait(topic: Topic, record: Outgoing): void {
+    if (this.#waitingCount > 0 && this.#waitingBytes + record.estimate > this.#options.maxBufferedBytes) {
+      record.failed(this.#full(topic.name))
       return
     }
-    topic.waiting.push(waiting)
-    this.#waitingBytes += waiting.estimate
+    topic.waiting.push(record)
+    this.#waitingBytes += record.estimate
     this.#waitingCount += 1
     this.#lookUp(topic)
-    this.#armTimer(waiting.sinceMs + this.#sweepMs)
+    this.#armTimer(record.sinceMs + this.#sweepMs)
   }
 
   /** Moves waiting records on, in order, as far as there is room. */
@@ -296,7 +294,7 @@ export class ProducerLoop {
         if (!this.#accumulator.hasRoom(waiting.estimate)) break
         placed += 1
         this.#leftWaiting(waiting)
-        this.#place(topic, state, waiting.record, waiting.estimate, waiting.receipt, waiting.sinceMs)
+        this.#place(topic, state, waiting)
       }
       if (placed > 0) {
         topic.waiting = topic.waiting.slice(placed)
@@ -306,7 +304,7 @@ export class ProducerLoop {
     this.#armTimer(nowMs + this.#sweepMs)
   }
 
-  #leftWaiting(waiting: Waiting): void {
+  #leftWaiting(waiting: Outgoing): void {
     this.#waitingBytes -= waiting.estimate
     this.#waitingCount -= 1
   }
@@ -314,7 +312,7 @@ export class ProducerLoop {
   #failWaiting(topic: Topic, error: OttlaError): void {
     for (const waiting of topic.waiting.splice(0)) {
       this.#leftWaiting(waiting)
-      waiting.receipt.failed(error)
+      waiting.failed(error)
     }
     this.#changed()
   }
@@ -431,11 +429,11 @@ export class ProducerLoop {
     for (const topic of this.#topics.values()) {
       const deadMs = nowMs - this.#options.maxBlockMs
       while ((topic.waiting[0]?.sinceMs ?? Infinity) <= deadMs) {
-        const waiting = topic.waiting.shift() as Waiting
+        const waiting = topic.waiting.shift() as Outgoing
         this.#leftWaiting(waiting)
         const state = this.#cluster.metadata.topic(topic.name)
         const known = state !== undefined && state.error === 0 && state.partitions.length > 0
-        waiting.receipt.failed(known ? this.#full(topic.name) : this.#unknownTopic(topic.name))
+        waiting.failed(known ? this.#full(topic.name) : this.#unknownTopic(topic.name))
         this.#changed()
       }
     }
@@ -454,58 +452,57 @@ export class ProducerLoop {
     return broker
   }
 
-  #produce(broker: Broker, batches: Batch<Receipt>[]): void {
+  #produce(broker: Broker, batches: Batch<Outgoing>[]): void {
     broker.inFlight += 1
     const ids = new Map<string, string>()
-    for (const { topic } of batches) ids.set(topic, this.#cluster.metadata.topic(topic)?.id ?? zeroTopicId)
-    const byId = ![...ids.values()].includes(zeroTopicId)
+    let byId = true
+    for (const { topic } of batches) {
+      const id = this.#cluster.metadata.topic(topic)?.id ?? zeroUuid
+      if (id === zeroUuid) byId = false
+      ids.set(topic, id)
+    }
     this.#cluster
-      .request(broker.node, Api.Produce, (version) => this.#produceBody(batches, ids, version), {
+      .request(broker.node, Api.Produce, () => this.#produceRequest(batches, ids), {
         lane: 'produce',
         timeoutMs: this.#options.requestTimeoutMs,
         // From 13 on topics are named by id.
-        ...(byId ? {} : { maxVersion: 12 }),
+        maxVersion: byId ? newestVersion : newestVersion - 1,
       })
       .then(
-        ({ body, version }) => this.#onAnswers(batches, body, version >= 13 ? ids : null),
-        (error: unknown) => this.#onNoAnswers(batches, error),
+        ({ body, version }) => {
+          this.#cameHome(broker)
+          this.#onAnswers(batches, body, version >= 13 ? ids : null)
+        },
+        (error: unknown) => {
+          this.#cameHome(broker)
+          this.#onNoAnswers(batches, error)
+        },
       )
-      .finally(() => {
-        broker.inFlight -= 1
-        this.#askForTurn()
-      })
   }
 
-  #produceBody(
-    batches: readonly Batch<Receipt>[],
-    ids: ReadonlyMap<string, string>,
-    version: number,
-  ): Draft<Requests[typeof Api.Produce]> {
-    const topics = new Map<string, { index: number; records: Uint8Array }[]>()
-    const { compression } = this.#options
-    for (const batch of batches) {
-      const records = batch.builder.build({
-        producerId: batch.producerId,
-        producerEpoch: batch.epoch,
-        baseSequence: batch.sequence,
-        compression,
-      })
-      const part = { index: batch.partition, records }
-      const parts = topics.get(batch.topic)
-      if (parts === undefined) topics.set(batch.topic, [part])
-      else parts.push(part)
+  #cameHome(broker: Broker): void {
+    broker.inFlight -= 1
+    // A turn is only asked for: what the callers that are told now publish next is part of it.
+    this.#askForTurn()
+  }
+
+  #produceRequest(batches: readonly Batch<Outgoing>[], ids: ReadonlyMap<string, string>): GatheredRequest {
+    const topics = new Map<string, { name: string; id: string; partitions: ProduceTopic['partitions'][number][] }>()
+    const { compression, requestTimeoutMs } = this.#options
+    for (const { topic: name, partition: index, builder, producerId, epoch, sequence } of batches) {
+      const batch = builder.buildParts({ producerId, producerEpoch: epoch, baseSequence: sequence, compression })
+      const topic = topics.get(name)
+      if (topic === undefined) {
+        topics.set(name, { name, id: ids.get(name) ?? zeroUuid, partitions: [{ index, batch }] })
+      } else {
+        topic.partitions.push({ index, batch })
+      }
     }
-    return {
-      acks: -1,
-      timeoutMs: this.#options.requestTimeoutMs,
-      topicData: [...topics].map(([name, partitionData]) =>
-        version >= 13 ? { topicId: ids.get(name) ?? zeroTopicId, partitionData } : { name, partitionData },
-      ),
-    }
+    return produceRequest(requestTimeoutMs, [...topics.values()])
   }
 
   #onAnswers(
-    batches: readonly Batch<Receipt>[],
+    batches: readonly Batch<Outgoing>[],
     body: Responses[typeof Api.Produce],
     ids: ReadonlyMap<string, string> | null,
   ): void {
@@ -536,7 +533,7 @@ export class ProducerLoop {
     }
   }
 
-  #onNoAnswers(batches: readonly Batch<Receipt>[], cause: unknown): void {
+  #onNoAnswers(batches: readonly Batch<Outgoing>[], cause: unknown): void {
     const moment = this.#moment()
     const error =
       cause instanceof OttlaError
@@ -555,7 +552,7 @@ export class ProducerLoop {
     }
   }
 
-  #carryOut(batch: Batch<Receipt>, verdict: Verdict, error: OttlaError | null): void {
+  #carryOut(batch: Batch<Outgoing>, verdict: Verdict, error: OttlaError | null): void {
     if (error !== null) this.#lastTrouble = error
     switch (verdict.kind) {
       case 'stored': {
@@ -563,9 +560,9 @@ export class ProducerLoop {
         const { callers, partition } = batch
         const { baseOffset, appendTimeMs } = verdict
         for (let i = 0; i < callers.length; i += 1) {
-          const receipt = callers[i] as Receipt
-          const timestampMs = appendTimeMs >= 0 ? appendTimeMs : receipt.timestampMs
-          receipt.stored(partition, baseOffset < 0 ? -1 : baseOffset + i, timestampMs)
+          const caller = callers[i] as Outgoing
+          const timestampMs = appendTimeMs >= 0 ? appendTimeMs : caller.timestampMs
+          caller.stored(partition, baseOffset < 0 ? -1 : baseOffset + i, timestampMs)
         }
         this.#settled(batch)
         return
@@ -587,12 +584,12 @@ export class ProducerLoop {
     }
   }
 
-  #tell(batch: Batch<Receipt>, error: OttlaError): void {
-    for (const receipt of batch.callers) receipt.failed(error)
+  #tell(batch: Batch<Outgoing>, error: OttlaError): void {
+    for (const caller of batch.callers) caller.failed(error)
     this.#settled(batch)
   }
 
-  #settled(batch: Batch<Receipt>): void {
+  #settled(batch: Batch<Outgoing>): void {
     batch.tally.left -= batch.callers.length
     this.#changed()
   }
@@ -706,6 +703,14 @@ export class ProducerLoop {
   }
 }
 
+function tooLarge(topic: string, bytes: number, maxRequestBytes: number): OttlaError {
+  return new OttlaError(
+    'OTTLA_PUBLISH_TOO_LARGE',
+    `A record for ${topic} takes about ${bytes} bytes; maxRequestBytes allows ${maxRequestBytes}`,
+    { details: { topic, bytes } },
+  )
+}
+
 function closed(): OttlaError {
   return new OttlaError('OTTLA_KAFKA_CLOSED', 'The producer was closed')
 }
@@ -717,7 +722,7 @@ function noPartition(topic: string, partition: number, count: number): OttlaErro
 }
 
 /** The broker refused the batch, and nothing of it is stored. */
-function refusedFor(batch: Batch<Receipt>, cause: OttlaError): OttlaError {
+function refusedFor(batch: Batch<Outgoing>, cause: OttlaError): OttlaError {
   if (cause.kafka?.code !== 10 && cause.kafka?.code !== 18) return cause
   return new OttlaError(
     'OTTLA_PUBLISH_TOO_LARGE',
@@ -726,7 +731,7 @@ function refusedFor(batch: Batch<Receipt>, cause: OttlaError): OttlaError {
   )
 }
 
-function unknownOutcome(batch: Batch<Receipt>, cause: OttlaError): OttlaError {
+function unknownOutcome(batch: Batch<Outgoing>, cause: OttlaError): OttlaError {
   return new OttlaError(
     'OTTLA_PUBLISH_OUTCOME_UNKNOWN',
     `${batch.topic}-${batch.partition} may or may not have stored it: ${cause.message}`,

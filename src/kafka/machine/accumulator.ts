@@ -39,6 +39,8 @@ export class Accumulator<T> {
   readonly #active = new Set<Sequencer<T>>()
   readonly #builders: RecordBatchBuilder[] = []
   #bufferedBytes = 0
+  /** The one the last record went to: mostly the next one's too. */
+  #last: Sequencer<T> | null = null
 
   constructor(options: AccumulatorOptions) {
     this.#options = options
@@ -57,12 +59,15 @@ export class Accumulator<T> {
     return this.#bufferedBytes === 0 || this.#bufferedBytes + estimate <= this.#options.bufferedBytesMax
   }
 
-  /** Takes a record over. Returns true when a batch became full by it. */
-  append(topic: string, partition: number, record: OutgoingBytes, caller: T, nowMs: number): boolean {
-    const sequencer = this.#sequencer(topic, partition)
-    this.#bufferedBytes += record.estimate
-    this.#active.add(sequencer)
-    return sequencer.append(record, caller, nowMs)
+  /** Takes a record over. */
+  append(topic: string, partition: number, record: OutgoingBytes, caller: T, nowMs: number): void {
+    let sequencer = this.#last
+    if (sequencer === null || sequencer.partition !== partition || sequencer.topic !== topic || sequencer.isIdle) {
+      sequencer = this.#sequencer(topic, partition)
+      this.#last = sequencer
+      this.#active.add(sequencer)
+    }
+    this.#bufferedBytes += sequencer.append(record, caller, nowMs)
   }
 
   /** Sequencers with work, by the broker that leads their partition; -1: nobody does. */

@@ -16,7 +16,7 @@ export type Partitioner = (record: {
   readonly partitions: number
 }) => number
 
-export function keyPartition(key: Uint8Array, partitions: number): number {
+export function keyPartition(key: Uint8Array | string, partitions: number): number {
   return partitionFor(key, partitions)
 }
 

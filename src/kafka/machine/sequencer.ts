@@ -27,7 +27,13 @@
  *
  * The epoch counts per partition: for a producer without transactions brokers keep it so.
  */
-import { batchHeaderBytes, RecordBatch, RecordBatchBuilder, type RecordHeader } from '../../wire/record-batch.ts'
+import {
+  batchHeaderBytes,
+  type OutgoingHeader,
+  type Payload,
+  RecordBatch,
+  RecordBatchBuilder,
+} from '../../wire/record-batch.ts'
 import { type Backoff, backoffMs } from './backoff.ts'
 
 /** Some records of one partition that are sent together. `T` is what stands for a record's caller. */
@@ -211,14 +217,12 @@ export class Sequencer<T> {
 
   // ── in ──
 
-  /** Appends a record to the batch being filled. Returns true when that sealed a batch: it is full. */
-  append(record: OutgoingBytes, caller: T, nowMs: number): boolean {
-    let sealed = false
+  /** Appends a record to the batch being filled. Returns the bytes it takes there. */
+  append(record: OutgoingBytes, caller: T, nowMs: number): number {
     let filling = this.#filling
     const estimate = record.estimate
     if (filling !== null && filling.builder.size + estimate > this.#options.batchBytes) {
       this.seal()
-      sealed = true
       filling = null
     }
     if (filling === null) {
@@ -241,15 +245,12 @@ export class Sequencer<T> {
       }
       this.#filling = filling
     }
-    filling.builder.append(record.key, record.value, record.headers, record.timestampMs)
+    const bytes = filling.builder.append(record.key, record.value, record.headers, record.timestampMs)
     filling.callers.push(caller)
     filling.tally.left += 1
-    this.#fillingBytes += estimate
-    if (filling.builder.size >= this.#options.batchBytes) {
-      this.seal()
-      sealed = true
-    }
-    return sealed
+    this.#fillingBytes += bytes
+    if (filling.builder.size >= this.#options.batchBytes) this.seal()
+    return bytes
   }
 
   /** Closes the batch being filled; later records begin another. */
@@ -375,9 +376,12 @@ export class Sequencer<T> {
     return gone
   }
 
-  /** The batch is settled and its bytes are needed no more: its buffer may serve again. */
+  /**
+   * The batch is settled and its bytes are needed no more: its buffer may serve again. Not after a second attempt or one
+   * without an answer: requests are views of the buffer, and the first may still lie in a socket that is stuck.
+   */
   recycle(batch: Batch<T>): void {
-    if (this.#options.builders.length >= spareMax || batch.expired) return
+    if (this.#options.builders.length >= spareMax || batch.expired || batch.attempts > 1 || batch.maybeStored) return
     batch.builder.reset()
     this.#options.builders.push(batch.builder)
   }
@@ -446,11 +450,11 @@ export class Sequencer<T> {
 
 /** A record in the form it is sent. */
 export interface OutgoingBytes {
-  readonly key: Uint8Array | null
-  readonly value: Uint8Array | null
-  readonly headers: readonly RecordHeader[]
+  readonly key: Payload
+  readonly value: Payload
+  readonly headers: readonly OutgoingHeader[]
   readonly timestampMs: number
-  /** At most so many bytes will it take in a batch. */
+  /** So many bytes will it take in a batch: at most, unless its texts are short and not ASCII. */
   readonly estimate: number
 }
 
