@@ -23,6 +23,8 @@ export interface DefectScenario {
   /** What must hold, as a sentence. */
   readonly promise: string
   readonly needs: readonly Need[]
+  /** Kills brokers: nothing else may be played on them meanwhile. */
+  readonly kills?: true
   /** Plays it; what was wrong, in words. Throws only when it could not be played. */
   play(subject: Subject, ground: Ground): Promise<readonly string[]>
 }
@@ -74,6 +76,7 @@ const d2: DefectScenario = {
   id: 'D2',
   promise: 'a killed broker takes only its own partitions with it: the others of the topic are written and read',
   needs: ['control'],
+  kills: true,
   async play(subject, ground) {
     const flaws: string[] = []
     const brokers = await ground.brokers()
