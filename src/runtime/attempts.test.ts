@@ -15,8 +15,9 @@ const Orders = topic('orders', {
   events: { Placed: z.object({ id: z.string(), n: z.int() }) },
 })
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
-const dead: RunningApp[] = []
-after(() => Promise.all(dead.map((app) => app[Symbol.asyncDispose]())))
+/** Those that died in a test, and those that a failed test left. */
+const apps: RunningApp[] = []
+after(() => Promise.all(apps.map((app) => app[Symbol.asyncDispose]())))
 
 async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
   const endMs = performance.now() + maxMs
@@ -36,6 +37,7 @@ async function start(log: MemoryLog, attempts: [string, number][]) {
     { transport, services: [worker], drainTimeout: 500 },
     { clock: systemClock, log: quiet, random: () => 0.2, instance: 'test' },
   )
+  apps.push(app)
   await app.start()
   return { app, transport }
 }
@@ -50,7 +52,6 @@ test('a record whose process died between two attempts is not tried from the beg
   for (const goal of [2, 3, 4]) {
     await until(() => (ofBad().at(-1) ?? 0) >= goal, `attempt ${goal}`)
     member.transport.readers[0]!.kill()
-    dead.push(member.app)
     member = await start(log, attempts)
   }
   await until(() => member.app.ledger().some(({ ended }) => ended.deadLettered === 1), 'given up')
@@ -80,4 +81,41 @@ test('attempts go with a partition to its next member, and leave its checkpoint 
   await until(() => attempts.length === 6, 'another record')
   assert.deepEqual(attempts.at(-1), ['bad1', 1])
   await third.app[Symbol.asyncDispose]()
+})
+
+test('a record that waits for its retry is not blamed for processes that die meanwhile', async () => {
+  const log = new MemoryLog()
+  const tried: string[] = []
+  const begin = async () => {
+    const transport = memoryTransport(log)
+    const worker = service('worker').on(Orders.Placed, async ({ id, n }) => {
+      await Promise.resolve()
+      tried.push(`${id}${n}`)
+      if (id === 'away') throw Object.assign(new Error('connection refused'), { code: 'ECONNREFUSED' })
+    })
+    const app = new RunningApp(
+      { transport, services: [worker], drainTimeout: 500 },
+      { clock: systemClock, log: quiet, random: () => 0.9, instance: 'test' },
+    )
+    apps.push(app)
+    await app.start()
+    return { app, transport }
+  }
+  const strikes = () => [...log.group('worker').checkpoints.values()].map((checkpoint) => checkpoint.strikes)
+  let member = await begin()
+  await member.app.publish(Orders.Placed({ id: 'away', n: 0 }))
+  for (let death = 0; death < 8; death++) {
+    const before = tried.length
+    await until(() => tried.length > before || death === 0, 'it was tried')
+    await until(() => strikes().every((count) => count === 0) && member.app.parked().length === 1, 'it is acquitted')
+    member.transport.readers[0]!.kill()
+    member = await begin()
+  }
+  await until(() => member.app.parked().length === 1, 'it waits still')
+  const rows = member.app.ledger()
+  assert.equal(
+    rows.reduce((sum, { ended }) => sum + ended.deadLettered, 0),
+    0,
+  )
+  await member.app[Symbol.asyncDispose]()
 })

@@ -197,6 +197,8 @@ export class Partition {
   /** Careful mode: the position whose attempt is on record, and whether one is being written. */
   notedLow = -1
   noting = false
+  /** The lowest open position, when its record waits: it has run and the process lives, so nothing that dies now is its fault. */
+  innocentLow = -1
   /** When a record last ended or arrived in an empty partition; monotonic. */
   progressMs = 0
   /** Open records with failed attempts that count: these stand in the checkpoints. */
@@ -399,11 +401,12 @@ export class Partition {
 
   #strikes(low: number, leaving: boolean): number {
     const { start } = this
+    const more = this.innocentLow === low ? 0 : 1
     if (this.careful) {
       if (leaving) return carefulFrom
-      return low === start.low ? start.strikes + 1 : carefulFrom + 1
+      return (low === start.low ? start.strikes : carefulFrom) + more
     }
     if (low > start.low) return 0
-    return leaving ? start.strikes : start.strikes + 1
+    return leaving ? start.strikes : start.strikes + more
   }
 }

@@ -378,6 +378,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   parked(work: Work, atMs: number | null): void {
     const { partition } = work
+    if (work.ticket >= 0 && work.position === partition.tracker.low) this.#acquit(partition)
     if (partition.lanes.running === 0) partition.drained?.()
     if (atMs !== null && partition.state !== 'releasing') {
       const { clock } = this.#surroundings
@@ -744,6 +745,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         if (!partition.struck) this.#strike(partition)
         if (partition.careful && !this.#noteCarefulAttempt(partition)) continue
         const work = partition.take()
+        if (work.position === partition.innocentLow) this.#suspect(partition)
         try {
           this.#dispatch.start(work)
         } catch (error) {
@@ -975,10 +977,28 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     return true
   }
 
+  /** The record for which the strike was written has run, and waits: whatever kills the process now, it is another one. */
+  #acquit(partition: Partition): void {
+    const { low } = partition.tracker
+    if (!partition.struck || partition.innocentLow === low) return
+    partition.innocentLow = low
+    partition.notedLow = -1
+    partition.dirty = true
+    if (partition.careful || low === partition.start.low) void this.#checkpoint(partition, false)
+  }
+
+  /** It runs again. */
+  #suspect(partition: Partition): void {
+    partition.innocentLow = -1
+    partition.dirty = true
+    if (!partition.careful && partition.tracker.low === partition.start.low) void this.#checkpoint(partition, false)
+  }
+
   /** In careful mode the attempt is on record before the handler starts. True when it already is. */
   #noteCarefulAttempt(partition: Partition): boolean {
     const { low } = partition.tracker
     if (partition.notedLow === low) return true
+    partition.innocentLow = -1
     partition.noting = true
     partition.dirty = true
     void this.#checkpoint(partition, false).then(() => {
