@@ -27,6 +27,7 @@ export type { ClusterDescription } from './kafka/admin.ts'
 export { Admin } from './kafka/admin.ts'
 export { KafkaClient } from './kafka/client.ts'
 export type {
+  AssignedPartition,
   CommitResult,
   ConsumerEvents,
   ConsumerOptions,

@@ -46,9 +46,11 @@ function consume(task: Task, meter: Meter, client: KafkaClient): Promise<ArmResu
       {
         batch(_held, records) {
           for (let i = 0; i < records.count; i++) {
-            tally.take((records.key(i) as Buffer).toString(), records.value(i) as Buffer)
+            tally.take(records.keyText(i) as string, records.value(i) as Buffer)
             meter.reached(tally.count)
           }
+          // Nothing of the batch is kept, so its memory may be used again at once.
+          records.release()
           if (tally.count === task.count) resolve({ sums: tally.sums() })
         },
         fault: (_where, error) => reject(error),

@@ -330,3 +330,32 @@ test('a control record tells its type', () => {
   }
   assert.equal([...readBatches(oneRecord())][0]!.controlType(0), -1)
 })
+
+test('keys and values are told as texts too, the same from any kind of bytes', () => {
+  const builder = new RecordBatchBuilder()
+  builder.append('ключ', '\ufeffvalue', [], 1)
+  builder.append(null, null, [], 2)
+  builder.append('', 'x'.repeat(300), [], 3)
+  const built = builder.build()
+  for (const given of [Buffer.from(built), new Uint8Array(built)]) {
+    const batch = new RecordBatch(given)
+    const texts = [0, 1, 2].map((i) => [batch.keyText(i), batch.valueText(i)])
+    assert.deepEqual(texts, [
+      ['ключ', '\ufeffvalue'],
+      [null, null],
+      ['', 'x'.repeat(300)],
+    ])
+  }
+})
+
+test('a batch that was released tells so once, and gives nothing any more', () => {
+  const batch = new RecordBatch(oneRecord())
+  let told = 0
+  batch.onRelease = () => told++
+  batch.release()
+  batch.release()
+  assert.equal(told, 1)
+  for (const read of [() => batch.value(0), () => batch.keyText(0), () => batch.position(0), () => batch.headers(0)]) {
+    assert.throws(read, RangeError)
+  }
+})

@@ -318,6 +318,7 @@ export class RecordBatch {
    * its length or -1. Made on first use.
    */
   #index: Int32Array | null = null
+  #onRelease: (() => void) | null = null
 
   /** `bytes` is one whole batch; `readBatches` makes these. */
   constructor(bytes: Uint8Array, options: ReadOptions = {}) {
@@ -383,6 +384,23 @@ export class RecordBatch {
     if (this.#index === null) this.#index = this.#locate()
   }
 
+  /** Who wants to know when `release` is called. */
+  set onRelease(listener: (() => void) | null) {
+    this.#onRelease = listener
+  }
+
+  /**
+   * Says that neither the batch nor any view it gave will be looked at again, so that its memory may be used for other
+   * bytes. Records asked for afterwards throw; views kept from before show what comes next.
+   */
+  release(): void {
+    this.#records = null
+    this.#index = releasedIndex
+    const listener = this.#onRelease
+    this.#onRelease = null
+    listener?.()
+  }
+
   /** The offset of a record. */
   offset(index: number): number {
     return this.baseOffset + this.#at(index, 1)
@@ -419,6 +437,18 @@ export class RecordBatch {
     const length = this.#at(index, 5)
     const start = this.#index![index * stride + 4]!
     return length < 0 ? null : this.#records!.subarray(start, start + length)
+  }
+
+  /** The key as text (UTF-8), or null: without a view in between. */
+  keyText(index: number): string | null {
+    const length = this.#at(index, 3)
+    return length < 0 ? null : textOf(this.#records!, this.#index![index * stride + 2]!, length)
+  }
+
+  /** The value as text (UTF-8), or null: without a view in between. */
+  valueText(index: number): string | null {
+    const length = this.#at(index, 5)
+    return length < 0 ? null : textOf(this.#records!, this.#index![index * stride + 4]!, length)
   }
 
   /** Key and value bytes. */
@@ -485,6 +515,7 @@ export class RecordBatch {
   #at(index: number, part: number): number {
     if (this.#index === null) this.load()
     if (!(index >= 0 && index < this.count)) throw malformed(`record ${index} of ${this.count}`)
+    if (this.#records === null) throw new RangeError('the batch was released')
     return this.#index![index * stride + part]!
   }
 
@@ -493,30 +524,27 @@ export class RecordBatch {
     const { count, lastOffsetDelta } = this
     if (count * minRecordBytes > records.length) throw malformed(`${count} records in ${records.length} bytes`)
     const index = new Int32Array(count * stride)
-    const reader = new Reader(records)
     const total = records.length
     let lastDelta = -1
+    varintEnd = 0
     for (let i = 0, slot = 0; i < count; i++, slot += stride) {
-      const length = reader.varint()
-      const start = reader.at
+      const length = varintAt(records, varintEnd)
+      const start = varintEnd
       if (length < minRecordBytes - 1 || length > total - start) throw malformed(`a record of length ${length}`)
       const end = start + length
-      reader.at = start + 1
       // The timestamp is only skipped here; ten bytes at most, and its end is inside the record.
       let at = start + 1
       while (records[at]! >= 0x80) at++
       if (at >= end || at - start > 10) throw malformed('a timestamp without end')
-      reader.at = at + 1
-      const offsetDelta = reader.varint()
+      const offsetDelta = varintAt(records, at + 1)
       if (offsetDelta <= lastDelta || offsetDelta > lastOffsetDelta)
         throw malformed(`offset ${offsetDelta} after ${lastDelta}`)
       lastDelta = offsetDelta
-      const keyLength = reader.varint()
-      const keyStart = reader.at
+      const keyLength = varintAt(records, varintEnd)
+      const keyStart = varintEnd
       if (keyLength < -1 || keyLength > end - keyStart) throw malformed(`a key of length ${keyLength}`)
-      if (keyLength > 0) reader.at = keyStart + keyLength
-      const valueLength = reader.varint()
-      const valueStart = reader.at
+      const valueLength = varintAt(records, keyLength > 0 ? keyStart + keyLength : keyStart)
+      const valueStart = varintEnd
       // One byte at least is left for the count of headers.
       if (valueLength < -1 || Math.max(0, valueLength) >= end - valueStart) {
         throw malformed(`a value of length ${valueLength}`)
@@ -527,9 +555,9 @@ export class RecordBatch {
       index[slot + 3] = keyLength
       index[slot + 4] = valueStart
       index[slot + 5] = valueLength
-      reader.at = end
+      varintEnd = end
     }
-    reader.finish()
+    if (varintEnd !== total) throw malformed(`${total - varintEnd} bytes too many`)
     this.#records = records
     return index
   }
@@ -580,6 +608,7 @@ export function nextBatchBytes(records: Uint8Array, at: number): number {
   return length > records.length - at - uncountedBytes ? 0 : length + uncountedBytes
 }
 
+const releasedIndex = new Int32Array(0)
 const noHeaders: readonly RecordHeader[] = Object.freeze([])
 
 function notCurrent(magic: number): OttlaError {
@@ -589,10 +618,38 @@ function notCurrent(magic: number): OttlaError {
   return malformed(`no message format has number ${magic}`)
 }
 
+/** Where the varint read last ended: a second result without an object for it. */
+let varintEnd = 0
+
+/** A zigzag varint. One or two bytes, which most are, take the short way. */
+function varintAt(bytes: Uint8Array, at: number): number {
+  const first = bytes[at]!
+  if (first < 0x80) {
+    varintEnd = at + 1
+    return (first >>> 1) ^ -(first & 1)
+  }
+  const second = bytes[at + 1]!
+  if (second < 0x80) {
+    varintEnd = at + 2
+    const raw = (first & 0x7f) | (second << 7)
+    return (raw >>> 1) ^ -(raw & 1)
+  }
+  const reader = new Reader(bytes, Math.min(at, bytes.length))
+  const value = reader.varint()
+  varintEnd = reader.at
+  return value
+}
+
 /** Clocks are not trusted: a timestamp beyond the safe integers is rounded, not refused. */
 function timestamp(reader: Reader): number {
   const high = reader.int32()
   return high * 0x100000000 + reader.uint32()
+}
+
+function textOf(bytes: Uint8Array, start: number, length: number): string {
+  // Of a Buffer, which frames are, without the price of a view. A byte order mark stays in both.
+  if (bytes instanceof Buffer) return bytes.toString('utf8', start, start + length)
+  return utf8Decoder.decode(bytes.subarray(start, start + length))
 }
 
 /** Names of headers seen lately, so that the few there are need not be made again for every record. */

@@ -257,7 +257,7 @@ function watchFetches(
       if (api !== Api.Fetch) return request(node, api, body, options)
       const watched = (version: number): FetchDraft =>
         look(version, (typeof body === 'function' ? body(version) : body) as FetchDraft, Number(node))
-      return request(node, api, watched, options)
+      return request(node, api, watched as never, options)
     },
   })
 }

@@ -12,11 +12,21 @@ export interface FetchedBatch {
   timestampMs(index: number): number
   key(index: number): Uint8Array | null
   value(index: number): Uint8Array | null
+  /** The key as UTF-8 text: cheaper than `key(index).toString()`. */
+  keyText(index: number): string | null
+  /** The value as UTF-8 text: cheaper than `value(index).toString()`. */
+  valueText(index: number): string | null
   headers(index: number): readonly RecordHeader[]
   /** The same in place: no object for each. A null value's `valueFrom` is -1. */
   eachHeader(index: number, visit: HeaderVisitor): void
   /** Key and value bytes of one record. */
   size(index: number): number
+  /**
+   * Says that neither the batch nor any view it gave (keys, values, header values) will be looked at again: its memory is
+   * used for the next records. Never needed, as memory is freed without it too; with it a fast reader spends a fifth less
+   * on a topic that is not compressed. Records asked for afterwards throw; **views kept from before show other bytes**.
+   */
+  release(): void
 }
 
 /** The records of a batch from a position on. */
@@ -39,9 +49,12 @@ export function emptyBatch(nextPosition: number): FetchedBatch {
     timestampMs: none,
     key: none,
     value: none,
+    keyText: none,
+    valueText: none,
     headers: none,
     eachHeader: none,
     size: none,
+    release: () => undefined,
   }
 }
 
@@ -82,6 +95,14 @@ class BatchTail implements FetchedBatch {
     return this.#batch.value(index + this.#skipped)
   }
 
+  keyText(index: number): string | null {
+    return this.#batch.keyText(index + this.#skipped)
+  }
+
+  valueText(index: number): string | null {
+    return this.#batch.valueText(index + this.#skipped)
+  }
+
   headers(index: number): readonly RecordHeader[] {
     return this.#batch.headers(index + this.#skipped)
   }
@@ -92,5 +113,9 @@ class BatchTail implements FetchedBatch {
 
   size(index: number): number {
     return this.#batch.size(index + this.#skipped)
+  }
+
+  release(): void {
+    this.#batch.release()
   }
 }

@@ -10,6 +10,7 @@ import type { FetchedBatch } from './batch-view.ts'
 import type { Cluster } from './cluster.ts'
 import { builtInCompression } from './compression.ts'
 import { FetchLoop } from './fetch-loop.ts'
+import { framePool } from './frames.ts'
 
 const topicId = 'b8tRS7h4TJ2Vt43Dp85v2A'
 
@@ -529,4 +530,69 @@ test('with a stated policy a position out of range is told, and reading goes on 
     }
     assert.deepEqual(s.faults, ['0 OTTLA_KAFKA_OFFSET_OUT_OF_RANGE'])
   }
+})
+
+/** Bytes as they lie in a frame of an answer. */
+function inFrame(...parts: readonly Uint8Array[]): Uint8Array {
+  const all = bytes(...parts)
+  const frame = framePool.take(100_000)
+  frame.set(all, 10)
+  return frame.subarray(10, 10 + all.length)
+}
+
+/** Is this the memory that the next frame would get? */
+function isFree(records: Uint8Array): boolean {
+  const next = framePool.take(100_000)
+  const isIt = next.buffer === records.buffer
+  framePool.give(next.buffer)
+  return isIt
+}
+
+test('the memory of an answer is used again when every batch of it was released, and not before', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const given: FetchedBatch[] = []
+  s.onBatch = (_, records) => given.push(records)
+  const records = inFrame(batch(0, ['a', 'b']), batch(2, ['c']))
+  ;(await s.cluster.next(0)).answer({ 0: { records } })
+  const next = await s.cluster.next(0)
+  assert.equal(isFree(records), false)
+  given[0]?.release()
+  given[0]?.release()
+  assert.equal(isFree(records), false, 'the second batch is still read')
+  assert.equal(Buffer.from(given[1]?.value(0) ?? []).toString(), 'c')
+  given[1]?.release()
+  assert.equal(isFree(records), true)
+  assert.throws(() => given[1]?.value(0), /released/)
+  next.answer({})
+})
+
+test('memory that nobody releases, or that was fetched for a partition that is gone, is never used again', async () => {
+  await using s = new Script(4)
+  const held = s.hold(0)
+  s.hold(2)
+  s.onBatch = (which, records) => {
+    if (which.partition === 2) records.release()
+  }
+  s.loop.pause(held)
+  const frame = inFrame(batch(0, ['a']))
+  const both = frame.subarray()
+  ;(await s.cluster.next(0)).answer({ 0: { records: both }, 2: { records: both } })
+  await new Promise(setImmediate)
+  assert.equal(isFree(frame), false, 'partition 0 has not been handed on')
+  s.loop.remove(held)
+  assert.equal(isFree(frame), false)
+})
+
+test('what was inflated has memory of its own: the frame is free at once', async () => {
+  await using s = new Script(1)
+  s.hold(0)
+  const given: FetchedBatch[] = []
+  s.onBatch = (_, records) => given.push(records)
+  const records = inFrame(batch(0, ['a'], { gzip: true }))
+  ;(await s.cluster.next(0)).answer({ 0: { records } })
+  await s.cluster.next(0)
+  assert.equal(isFree(records), true)
+  records.fill(0)
+  assert.equal(given[0]?.valueText(0), 'a')
 })

@@ -33,6 +33,7 @@ import type { MetadataChanges } from '../machine/metadata.ts'
 import type { HeldPartition } from '../machine/ownership.ts'
 import { emptyBatch, type FetchedBatch, recordsFrom } from './batch-view.ts'
 import type { Cluster } from './cluster.ts'
+import { framePool } from './frames.ts'
 import { listOffsets, offsetSpec } from './offsets.ts'
 
 export interface FetchLoopOptions {
@@ -65,7 +66,27 @@ interface Cargo {
   /** Records below are left out: the first batch may begin earlier than asked. */
   readonly from: number
   readonly filter: AbortedFilter
+  readonly frame: Frame
   at: number
+}
+
+/** The frame of an answer, used again when nobody reads in it any more. */
+class Frame {
+  readonly #buffer: ArrayBufferLike
+  #readers = 0
+
+  constructor(buffer: ArrayBufferLike) {
+    this.#buffer = buffer
+  }
+
+  enter(): void {
+    this.#readers++
+  }
+
+  /** Who never leaves, because it was dropped or its batch is not released, keeps the frame from being used again. */
+  leave(): void {
+    if (--this.#readers === 0) framePool.give(this.#buffer)
+  }
 }
 
 /** One partition's undelivered part of answers. */
@@ -305,10 +326,14 @@ export class FetchLoop implements AsyncDisposable {
     this.#planner.release(plan)
     if (this.#closed) return
     this.#refreshFailures = 0
+    let frame: Frame | null = null
     for (const { item, told } of answers.known) {
       if (!this.#planner.isWanted(item)) continue
-      if (told.errorCode === ErrorCode.NONE) this.#take(item, told)
-      else this.#refused(item, told)
+      if (told.errorCode === ErrorCode.NONE) {
+        // All records of one answer lie in one frame.
+        frame ??= new Frame((told.records ?? noRecords).buffer)
+        this.#take(item, told, frame)
+      } else this.#refused(item, told)
     }
     if (answers.known.length < items.length) this.#unmentioned(items, answers, isFull)
     this.#pump()
@@ -450,7 +475,7 @@ export class FetchLoop implements AsyncDisposable {
     this.#pump()
   }
 
-  #take(item: FetchItem, told: FetchResponsePartitionData): void {
+  #take(item: FetchItem, told: FetchResponsePartitionData, frame: Frame): void {
     if (told.divergingEpoch.epoch >= 0) {
       this.#truncated(item, told.divergingEpoch)
       return
@@ -469,7 +494,9 @@ export class FetchLoop implements AsyncDisposable {
     }
     const key = keyOf(item.held)
     const entry = this.#cargo.get(key)
-    const cargo = { records, from: item.position, filter: new AbortedFilter(told.abortedTransactions), at: 0 }
+    const filter = new AbortedFilter(told.abortedTransactions)
+    const cargo = { records, from: item.position, filter, frame, at: 0 }
+    frame.enter()
     if (entry === undefined || entry.held !== item.held) {
       this.#cargo.set(key, { held: item.held, list: [cargo], delivered: item.position })
     } else entry.list.push(cargo)
@@ -593,8 +620,10 @@ export class FetchLoop implements AsyncDisposable {
         this.#on.fault(held, asFault(held, error))
         return
       }
-      if (batch === null) list.shift()
-      else {
+      if (batch === null) {
+        list.shift()
+        cargo.frame.leave()
+      } else {
         entry.delivered = batch.nextPosition
         this.#on.batch(held, batch)
       }
@@ -627,6 +656,11 @@ export class FetchLoop implements AsyncDisposable {
         aborts: batch.isControl && batch.count > 0 && batch.controlType(0) === 0,
       })
       if (batch.nextPosition <= cargo.from) continue
+      // What was inflated has memory of its own.
+      if (batch.compression === null && !isLeftOut && batch.count > 0) {
+        cargo.frame.enter()
+        batch.onRelease = () => cargo.frame.leave()
+      }
       if (isLeftOut || batch.count === 0) return emptyBatch(batch.nextPosition)
       return batch.position(0) >= cargo.from ? batch : recordsFrom(batch, cargo.from)
     }

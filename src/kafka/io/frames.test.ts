@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import type { OttlaError } from '../../contract/errors.ts'
-import { FrameAssembler } from './frames.ts'
+import { FrameAssembler, FramePool } from './frames.ts'
 
 const framed = (body: Uint8Array): Buffer => {
   const head = Buffer.alloc(4)
@@ -75,4 +75,43 @@ describe('frames', () => {
       assert.ok(process.memoryUsage().arrayBuffers - before < 1_000_000)
     })
   }
+})
+
+describe('the pool of frames', () => {
+  test('memory is used again only after it was given back, and once', () => {
+    const pool = new FramePool()
+    const first = pool.take(1_000_000)
+    const second = pool.take(1_000_000)
+    assert.notEqual(second.buffer, first.buffer)
+    pool.give(first.buffer)
+    pool.give(first.buffer)
+    const third = pool.take(990_000)
+    assert.equal(third.buffer, first.buffer)
+    assert.equal(third.length, 990_000)
+    assert.notEqual(pool.take(990_000).buffer, first.buffer)
+  })
+
+  test('memory of others, small frames and what is beyond its limit are not kept', () => {
+    const pool = new FramePool()
+    const foreign = Buffer.alloc(1_000_000)
+    pool.give(foreign.buffer)
+    assert.notEqual(pool.take(1_000_000).buffer, foreign.buffer)
+    const small = pool.take(100)
+    pool.give(small.buffer)
+    assert.notEqual(pool.take(100).buffer, small.buffer)
+    const frames = Array.from({ length: 40 }, () => pool.take(1024 * 1024))
+    for (const frame of frames) pool.give(frame.buffer)
+    const again = new Set(frames.map(({ buffer }) => buffer))
+    let kept = 0
+    while (again.has(pool.take(1024 * 1024).buffer)) kept++
+    assert.equal(kept, 16)
+  })
+
+  test('a small frame does not take the memory of a large one', () => {
+    const pool = new FramePool()
+    const large = pool.take(8 * 1024 * 1024)
+    pool.give(large.buffer)
+    assert.notEqual(pool.take(100_000).buffer, large.buffer)
+    assert.equal(pool.take(8 * 1024 * 1024).buffer, large.buffer)
+  })
 })

@@ -1,8 +1,9 @@
 /**
  * Cuts a stream of bytes into Kafka's frames: four bytes of length, then that many bytes.
  *
- * The length is judged before anything is allocated for it. Each frame gets a buffer of its own that nobody reuses, so
- * views into it (keys, values) stay valid for as long as somebody holds them. A large frame's rest is read by the kernel
+ * The length is judged before anything is allocated for it. Each frame gets a buffer of its own that is used again only
+ * when its reader has said that it is done with it (`framePool.give`), so views into it (keys, values) stay valid for as
+ * long as somebody holds them. A large frame's rest is read by the kernel
  * straight into its buffer: `nextBuffer` hands out the free part of it, and only the few bytes that arrived together with
  * the length are copied.
  *
@@ -12,6 +13,57 @@ import { OttlaError } from '../../contract/errors.ts'
 
 /** Where reads go between frames: large enough for many small answers at once, small enough that copying them is cheap. */
 const scratchBytes = 16 * 1024
+/** Up to here a frame holds no batch, and so nothing that anybody keeps a view of. */
+const shortFrameBytes = 128
+
+/** Frames from this size on come from the pool, and are made in steps of it, so that they fit one another's place. */
+const pooledFromBytes = 64 * 1024
+const stepBytes = 256 * 1024
+/** What the pool keeps at most. */
+const poolMaxBytes = 16 * 1024 * 1024
+
+/**
+ * Buffers of large frames whose readers are done with them. Fresh memory for every frame costs page faults, and has the
+ * garbage collector run for nothing but these buffers.
+ */
+export class FramePool {
+  readonly #free: ArrayBuffer[] = []
+  /** Those made here, whether free, in use or lost with their last reader. */
+  readonly #made = new WeakSet<ArrayBuffer>()
+  #freeBytes = 0
+
+  /** Memory for a frame; what stands in it is anything. */
+  take(length: number): Buffer {
+    if (length < pooledFromBytes) return Buffer.allocUnsafeSlow(length)
+    // A buffer much larger than the frame stays for one that needs it.
+    const index = this.#free.findLastIndex(
+      ({ byteLength }) => byteLength >= length && byteLength <= length + 2 * stepBytes,
+    )
+    if (index >= 0) {
+      const [found] = this.#free.splice(index, 1) as [ArrayBuffer]
+      this.#freeBytes -= found.byteLength
+      return Buffer.from(found, 0, length)
+    }
+    const { buffer } = Buffer.allocUnsafeSlow(Math.ceil(length / stepBytes) * stepBytes)
+    this.#made.add(buffer)
+    return Buffer.from(buffer, 0, length)
+  }
+
+  /** Nobody will look at this frame again. What is not of the pool, or there already, is left alone. */
+  give(buffer: ArrayBufferLike): void {
+    if (!(buffer instanceof ArrayBuffer) || !this.#made.has(buffer) || this.#free.includes(buffer)) return
+    while (this.#freeBytes + buffer.byteLength > poolMaxBytes) {
+      const oldest = this.#free.shift()
+      if (oldest === undefined) return
+      this.#freeBytes -= oldest.byteLength
+    }
+    this.#free.push(buffer)
+    this.#freeBytes += buffer.byteLength
+  }
+}
+
+/** The one of this process. */
+export const framePool = new FramePool()
 
 export class FrameAssembler {
   readonly #maxFrameBytes: number
@@ -83,7 +135,7 @@ export class FrameAssembler {
         { details: { length, maxFrameBytes: this.#maxFrameBytes } },
       )
     }
-    this.#frame = Buffer.allocUnsafeSlow(length)
+    this.#frame = framePool.take(length)
     this.#filled = 0
     this.#headLength = 0
   }
