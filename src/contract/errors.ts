@@ -207,6 +207,11 @@ export const errorTable = {
     false,
     'A failed record could not be written to its retry topic; the partition waits and tries again. Check that topic.',
   ),
+  OTTLA_RUNTIME_STALLED: row(
+    true,
+    false,
+    'A partition has records to handle, and none has ended for longer than its handlers may take, twice over. Look at what the handlers wait for.',
+  ),
   OTTLA_RUNTIME_STOPPING: row(false, true, 'The app is shutting down and takes no more work.'),
   OTTLA_RUNTIME_TOPIC: row(
     false,

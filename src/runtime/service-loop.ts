@@ -22,6 +22,7 @@ import { Dispatch, type DispatchEvents, slowTurnMs } from './dispatch.ts'
 import { Partition, passes, type Standing, standingText, type Work } from './partition.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { BatchView, Fence, Gained, Held, Lag, Reader, ReaderEvents, Sent, Store, Transport } from './ports.ts'
+import { ProgressWatch } from './progress-watch.ts'
 import { keyText, Redriver } from './redrive.ts'
 import { ServiceStats } from './stats.ts'
 import { within } from './within.ts'
@@ -57,6 +58,8 @@ const turnMax = 64
 const sliceMs = 8
 const ownsRecheckMs = 100
 const watchTickMaxMs = 250
+/** Half of the least time without progress that is worth an alarm. */
+const stalledMinMs = 15_000
 /** However many partitions share the memory: one fetch of each must have room. */
 const budgetMinBytes = 1024 * 1024
 /** How long a retry that is due waits for its last attempt to be on record. */
@@ -93,6 +96,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #resuming: Disposable | null = null
   #checkpointTimer: Disposable | null = null
   #watchTimer: Disposable | null = null
+  #progressTimer: Disposable | null = null
+  readonly #progress: ProgressWatch
+  /** Partitions without progress, and for how long. */
+  readonly #stalled = new Map<Partition, number>()
   #stuck: string | null = null
   #joined = false
   #groupFault: OttlaError | null = null
@@ -110,6 +117,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#onStuck = beside.onStuck
     this.#transport = transport
     this.#control = control
+    this.#progress = new ProgressWatch(stalledAfterMs(plan))
     this.#redriver =
       control &&
       new Redriver({
@@ -153,6 +161,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       },
       this,
     )
+    this.#armProgress()
   }
 
   /** Drains and leaves the group. */
@@ -168,7 +177,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
     }
     await this.#redriver?.[Symbol.asyncDispose]()
-    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#resuming]) timer?.[Symbol.dispose]()
+    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#progressTimer, this.#resuming])
+      timer?.[Symbol.dispose]()
     for (const gate of this.#gates.values()) gate[Symbol.dispose]()
     this.#state = 'stopped'
   }
@@ -718,6 +728,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       const why = state === 'stopped' ? 'stopped' : standing === null ? waits : standingText(standing)
       if (why !== null) list.push({ topic: held.topic, partition: held.partition, why })
     }
+    for (const [{ held }, stillMs] of this.#stalled) {
+      const why = `no record has ended for ${Math.round(stillMs / 1_000)} s`
+      list.push({ topic: held.topic, partition: held.partition, why })
+    }
     return list
   }
 
@@ -1138,6 +1152,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#redriver?.consider()
     this.#takeTurns()
     for (const gate of this.#gates.values()) gate.forget(partition)
+    this.#stalled.delete(partition)
     this.#dispatch.abort(partition)
     partition.drained?.()
     this.#surroundings.log.debug('given up', { service: this.plan.name, ...placeOf(held), ending })
@@ -1182,6 +1197,36 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     })
   }
 
+  // ── progress ──
+
+  #armProgress(): void {
+    this.#progressTimer = this.#surroundings.clock.after(this.#progress.intervalMs, () => {
+      if (this.#state !== 'running') return
+      this.#lookForProgress()
+      this.#armProgress()
+    })
+  }
+
+  #lookForProgress(): void {
+    const nowMs = this.#surroundings.clock.monotonicMs()
+    const lags = new Map(this.lag().map((each) => [`${each.topic}/${each.partition}`, each.records]))
+    this.#stalled.clear()
+    for (const [key, partition] of this.#partitions) {
+      const stillMs = this.#progress.look(partition, lags.get(key) ?? 0, nowMs)
+      if (stillMs === 0) {
+        partition.alarmed.delete('OTTLA_RUNTIME_STALLED')
+        continue
+      }
+      this.#stalled.set(partition, stillMs)
+      const { running, queued } = partition.lanes.counts()
+      this.#alarm(
+        partition,
+        'OTTLA_RUNTIME_STALLED',
+        `no record has ended for ${Math.round(stillMs / 1_000)} s: ${running} are in hand, ${queued} are next, ${lags.get(key) ?? 0} are unfinished in the log`,
+      )
+    }
+  }
+
   // ── saying things ──
 
   #alarm(partition: Partition, code: AlarmCode, text: string, cause?: unknown): void {
@@ -1222,11 +1267,18 @@ type AlarmCode =
   | 'OTTLA_RUNTIME_OFFSETS_VANISHED'
   | 'OTTLA_RUNTIME_PARKED_FULL'
   | 'OTTLA_RUNTIME_RETRY_TOPICS_AWAY'
+  | 'OTTLA_RUNTIME_STALLED'
   | 'OTTLA_STORE_UNAVAILABLE'
 
 /** Has it attempts that would be forgotten with this process? */
 function isUnnoted(work: Work): boolean {
   return work.counted > work.noted && work.partition.tried.has(work)
+}
+
+/** A handler may use up its time, and be told so, before its partition counts as stalled. */
+function stalledAfterMs({ handlers }: ServicePlan): number {
+  const timeouts = [...handlers.values()].flatMap((each) => [...each.values()].map(({ timeoutMs }) => timeoutMs))
+  return 2 * Math.max(stalledMinMs, ...timeouts)
 }
 
 function keyOf(held: Held): string {
