@@ -27,8 +27,6 @@ export function eachRecord(
   options: ConsumerOptions & { readonly groupId: string },
   on: EachRecord,
 ): Consumer {
-  const text = new TextDecoder()
-  const textOf = (bytes: Uint8Array | null): string | null => (bytes === null ? null : text.decode(bytes))
   /** The last piece of work of each partition. */
   const running = new Map<HeldPartition, Promise<void>>()
 
@@ -65,8 +63,8 @@ export function eachRecord(
           partition: held.partition,
           offset: records.position(done),
           timestampMs: records.timestampMs(done),
-          key: textOf(records.key(done)),
-          value: textOf(records.value(done)),
+          key: records.keyText(done),
+          value: records.valueText(done),
         })
       }
       await commit(held, done < records.count ? records.position(done) : records.nextPosition)
