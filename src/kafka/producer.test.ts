@@ -7,7 +7,10 @@ import type { ProduceRequest } from '../wire/messages.gen.ts'
 import { Api } from '../wire/protocol.ts'
 import { readBatches } from '../wire/record-batch.ts'
 import { KafkaClient } from './client.ts'
+import { builtInCompression } from './io/compression.ts'
+import type { ProducerRecord } from './producer.ts'
 
+const compression = builtInCompression
 const topicId = 'AAAAAAAAAAAAAAAAAAAAAQ'
 const code = (expected: string) => (error: OttlaError) => error.code === expected
 
@@ -44,7 +47,7 @@ async function storingBroker(
               partitionResponses: t.partitionData.map((p) => {
                 const log = logs[p.index] as string[]
                 const baseOffset = log.length
-                for (const batch of readBatches(p.records ?? new Uint8Array(0))) {
+                for (const batch of readBatches(p.records ?? new Uint8Array(0), { compression })) {
                   for (let i = 0; i < batch.count; i += 1) log.push(Buffer.from(batch.value(i) ?? []).toString())
                 }
                 return { index: p.index, errorCode: 0, baseOffset, logAppendTimeMs: -1 }
@@ -242,6 +245,145 @@ describe('the producer', () => {
         return e.code === 'OTTLA_PUBLISH_PARTITION' && first.offset === 2 && second.code === 'OTTLA_PUBLISH_PARTITION'
       },
     )
+  })
+
+  test('what is no record is refused, and nothing of the array it came in is taken', async () => {
+    await using broker = await storingBroker()
+    await using client = make(broker)
+    const producer = client.producer()
+    const good = { topic: 't', partition: 0, value: 'x' }
+    const wrong: readonly [RegExp, object][] = [
+      [/needs a topic/, { topic: '' }],
+      [/needs a topic/, { topic: undefined }],
+      [/partition .* not -1/, { partition: -1 }],
+      [/partition .* not 1.5/, { partition: 1.5 }],
+      [/partition .* not NaN/, { partition: Number.NaN }],
+      [/timestampMs .* not -1/, { timestampMs: -1 }],
+      [/timestampMs .* not NaN/, { timestampMs: Number.NaN }],
+      [/timestampMs .* not 9007199254740992/, { timestampMs: 2 ** 53 }],
+      [/key .* not number/, { key: 7 }],
+      [/value .* not object/, { value: { secret: 'shown' } }],
+      [/Header 0/, { headers: [{ key: 'h' }] }],
+      [
+        /Header 1/,
+        {
+          headers: [
+            { key: 'h', value: null },
+            { key: 1, value: 'v' },
+          ],
+        },
+      ],
+    ]
+    for (const [message, part] of wrong) {
+      const record = { ...good, ...part } as ProducerRecord
+      const isRefusal = (e: OttlaError): boolean => e.code === 'OTTLA_PUBLISH_INVALID' && message.test(e.message)
+      await assert.rejects(producer.send(record), isRefusal)
+      await assert.rejects(producer.sendMany([good, record, good]), isRefusal)
+    }
+    assert.equal(producer.bufferedBytes, 0)
+    assert.equal(produces(broker).length, 0)
+    assert.equal((await producer.send({ ...good, timestampMs: 0, key: null, headers: [] })).offset, 0)
+  })
+
+  test('a record larger than a request is refused before anything of it is queued', async () => {
+    await using broker = await storingBroker()
+    await using client = make(broker)
+    const producer = client.producer({ maxRequestBytes: 20_000 })
+    const tooLarge = code('OTTLA_PUBLISH_TOO_LARGE')
+    // In characters the last two are small enough.
+    const values = [Buffer.alloc(20_000), 'x'.repeat(20_000), 'é'.repeat(10_000), '\u20ac'.repeat(7_000)]
+    for (const value of values) {
+      const refused = assert.rejects(producer.send({ topic: 't', partition: 0, value }), tooLarge)
+      assert.equal(producer.bufferedBytes, 0)
+      await refused
+    }
+    await assert.rejects(
+      producer.send({ topic: 't', value: '', headers: [{ key: 'h', value: Buffer.alloc(20_000) }] }),
+      tooLarge,
+    )
+    assert.equal(broker.connections, 0)
+    assert.equal((await producer.send({ topic: 't', partition: 0, value: 'é'.repeat(9_900) })).offset, 0)
+    assert.deepEqual(broker.logs[0], ['é'.repeat(9_900)])
+  })
+
+  test('texts and bytes arrive as they are, with headers that repeat a key, in their order', async () => {
+    await using broker = await storingBroker()
+    await using client = make(broker)
+    const producer = client.producer()
+    const key = 'ключ'
+    const values = [
+      '',
+      'plain',
+      'x'.repeat(300),
+      'naïve',
+      '€'.repeat(100),
+      '\u{1f600}'.repeat(5_000),
+      'x'.repeat(9_000),
+    ]
+    const headers = [
+      { key: 'twice', value: 'è' },
+      { key: 'twice', value: null },
+      { key: 'имя', value: Buffer.from('bytes') },
+    ]
+    await producer.sendMany(values.map((value) => ({ topic: 't', partition: 2, key, value, headers })))
+    assert.deepEqual(broker.logs[2], values)
+    const body = produces(broker)[0]?.body as ProduceRequest
+    for (const batch of readBatches(body.topicData[0]?.partitionData[0]?.records ?? new Uint8Array(0))) {
+      for (let i = 0; i < batch.count; i += 1) {
+        assert.equal(Buffer.from(batch.key(i) ?? []).toString(), key)
+        assert.deepEqual(
+          batch.headers(i).map((h) => [h.key, h.value === null ? null : Buffer.from(h.value).toString()]),
+          [
+            ['twice', 'è'],
+            ['twice', null],
+            ['имя', 'bytes'],
+          ],
+        )
+      }
+    }
+  })
+
+  test('a partitioner of your own is given the key as bytes and decides', async () => {
+    await using broker = await storingBroker()
+    await using client = make(broker)
+    const asked: unknown[] = []
+    const producer = client.producer({
+      partitions: { t: 2 },
+      partitioner: ({ topic, key, partitions }) => {
+        asked.push([topic, key === null ? null : [...key], partitions])
+        return 1
+      },
+    })
+    const sent = await Promise.all([
+      producer.send({ topic: 't', key: 'é', value: '' }),
+      producer.send({ topic: 't', value: '' }),
+      producer.send({ topic: 't', partition: 0, key: 'k', value: '' }),
+    ])
+    assert.deepEqual(
+      sent.map((s) => s.partition),
+      [1, 1, 0],
+    )
+    assert.deepEqual(asked, [
+      ['t', [0xc3, 0xa9], 2],
+      ['t', null, 2],
+    ])
+  })
+
+  test('every codec arrives as a batch that says so', async () => {
+    for (const name of ['gzip', 'snappy', 'lz4', 'zstd'] as const) {
+      let seen: unknown
+      await using broker = await storingBroker((request, store) => {
+        const records = (request.body as ProduceRequest).topicData[0]?.partitionData[0]?.records ?? new Uint8Array(0)
+        for (const batch of readBatches(records, { compression })) seen = batch.compression
+        store()
+      })
+      await using client = make(broker)
+      const producer = client.producer({ compression: name })
+      const values = Array.from({ length: 100 }, (_, i) => `value ${i}`)
+      await producer.sendMany(values.map((value) => ({ topic: 't', partition: 0, value })))
+      assert.equal(seen, name)
+      assert.deepEqual(broker.logs[0], values)
+    }
   })
 
   test('D21: a partition the topic lacks is refused, as are fewer partitions than declared', async () => {

@@ -209,7 +209,9 @@ export class Producer implements AsyncDisposable {
   sendMany(records: readonly ProducerRecord[]): Promise<readonly RecordMetadata[]> {
     if (records.length === 0) return Promise.resolve([])
     return new Promise((resolve, reject) => {
-      const group: Group = { left: records.length, results: new Array(records.length), failure: null, resolve, reject }
+      const nowMs = Date.now()
+      const results = new Array<RecordMetadata | OttlaError>(records.length)
+      const group: Group = { nowMs, left: records.length, results, failure: null, resolve, reject }
       // All are looked at before the first is handed over.
       const members = records.map((record, i) => new Member(record, group, i))
       for (const member of members) this.#loop.accept(member)
@@ -243,13 +245,13 @@ abstract class Sent implements Outgoing {
   estimate = 0
   sinceMs = 0
 
-  constructor({ topic, partition, key, value, headers, timestampMs }: ProducerRecord) {
+  constructor({ topic, partition, key, value, headers, timestampMs }: ProducerRecord, nowMs: number) {
     this.topic = topic
     this.partition = partition ?? -1
     this.key = key ?? null
     this.value = value ?? null
     this.headers = headers ?? noHeaders
-    this.timestampMs = timestampMs ?? Date.now()
+    this.timestampMs = timestampMs ?? nowMs
     const problem = problemOf(this, partition)
     if (problem !== null) throw new OttlaError('OTTLA_PUBLISH_INVALID', problem, { details: { topic } })
   }
@@ -263,7 +265,7 @@ class Single extends Sent {
   readonly #reject: (error: OttlaError) => void
 
   constructor(record: ProducerRecord, resolve: (stored: RecordMetadata) => void, reject: (error: OttlaError) => void) {
-    super(record)
+    super(record, Date.now())
     this.#resolve = resolve
     this.#reject = reject
   }
@@ -279,6 +281,8 @@ class Single extends Sent {
 
 /** The records of one `sendMany`: one promise for all of them. */
 interface Group {
+  /** When they were handed in. */
+  readonly nowMs: number
   left: number
   readonly results: (RecordMetadata | OttlaError)[]
   failure: OttlaError | null
@@ -291,7 +295,7 @@ class Member extends Sent {
   readonly #index: number
 
   constructor(record: ProducerRecord, group: Group, index: number) {
-    super(record)
+    super(record, group.nowMs)
     this.#group = group
     this.#index = index
   }

@@ -20,3 +20,19 @@ test('hash and partition of 200 keys and more are those of the Java client', () 
     assert.equal(partitionFor(key, 12), partition, hex)
   }
 })
+
+test('a key that is a text goes where its UTF-8 goes, however long it is', () => {
+  for (const key of [
+    '',
+    'a',
+    'key-000000000042',
+    'ключ',
+    '\u{1f600}',
+    '\ud800',
+    'é'.repeat(340),
+    'é'.repeat(700),
+    'x'.repeat(9_000),
+  ]) {
+    assert.equal(partitionFor(key, 1_000_003), partitionFor(Buffer.from(key, 'utf8'), 1_000_003), key.slice(0, 20))
+  }
+})

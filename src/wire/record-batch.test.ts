@@ -54,6 +54,50 @@ function forged(records: readonly number[], count = 1, lastOffsetDelta = count -
   return batch
 }
 
+test('a text makes the same batch as its bytes, whatever characters it has and wherever it stands', () => {
+  const unit = fc.constantFrom('a', '~', '\u0080', 'é', '\u07ff', '\u0800', '€', '\ud800', '\u{1f600}')
+  const text = fc.oneof(
+    fc.string({ maxLength: 40 }),
+    fc.string({ unit, maxLength: 40 }),
+    // Lengths at which the way of writing, or the size of the length in front, changes.
+    fc.constantFrom(15, 16, 17, 63, 64, 8_191, 8_192, 8_193).map((n) => 'x'.repeat(n)),
+    fc.constantFrom(16, 17, 63, 4_096, 8_193).map((n) => `${'x'.repeat(n - 1)}é`),
+    fc.constant(null),
+  )
+  const given = fc.record({
+    key: text,
+    value: text,
+    headers: fc.array(fc.record({ key: fc.string({ unit, maxLength: 30 }), value: text }), { maxLength: 3 }),
+  })
+  const bytes = (of: string | null): Uint8Array | null => (of === null ? null : Buffer.from(of, 'utf8'))
+  fc.assert(
+    fc.property(fc.array(given, { minLength: 1, maxLength: 20 }), (records) => {
+      const ofTexts = new RecordBatchBuilder(0)
+      const ofBytes = new RecordBatchBuilder(0)
+      for (const { key, value, headers } of records) {
+        const size = ofTexts.append(key, value, headers, 5)
+        const inBytes = headers.map((h) => ({ key: h.key, value: bytes(h.value) }))
+        assert.equal(size, ofBytes.append(bytes(key), bytes(value), inBytes, 5))
+        assert.ok(size <= recordBytesAtMost(key, value, headers))
+      }
+      assert.ok(Buffer.from(ofTexts.build()).equals(ofBytes.build()))
+    }),
+    { numRuns: 150 },
+  )
+})
+
+test('the two parts of a batch are the batch', () => {
+  const builder = new RecordBatchBuilder()
+  for (let i = 0; i < 20; i++) builder.append('key', `value ${i}`, [], 1_000 + i)
+  for (const compression of [null, { name: 'zstd', codec: flip } as const]) {
+    const options = { producerId: 9, producerEpoch: 1, baseSequence: 40, compression }
+    const whole = Uint8Array.from(builder.build(options))
+    const { head, records } = builder.buildParts(options)
+    assert.deepEqual(Uint8Array.from([...head, ...records]), whole)
+    assert.equal(readBatches(whole, { compression: { zstd: flip } }).next().value?.count, 20)
+  }
+})
+
 test('whatever is appended is read back, plain and compressed, and takes the bytes announced', () => {
   fc.assert(
     fc.property(fc.array(record, { minLength: 1, maxLength: 80 }), fc.boolean(), (records, packed) => {

@@ -1,5 +1,6 @@
 /** The cluster against brokers that do as they are told: bootstrap, versions, refusals, refreshing. */
 import assert from 'node:assert/strict'
+import dns from 'node:dns'
 import { describe, test } from 'node:test'
 import { allVersions, type Received, type ScriptedBroker, scriptedBroker } from '../../../test/kafka/scripted-broker.ts'
 import { OttlaError } from '../../contract/errors.ts'
@@ -222,6 +223,43 @@ describe('the cluster', () => {
     await cluster.request(1, Api.ListGroups, {})
     await outcome
     assert.equal(broker.connections, 2)
+  })
+
+  test('a name is looked up again for every connection, so that a broker that moved is found', async (t) => {
+    const asked: string[] = []
+    // The name leads nowhere at first, as that of a broker that is not yet back.
+    let address = '127.0.0.1'
+    t.mock.method(dns, 'lookup', (host: string, options: { all?: boolean }, tell: (...given: unknown[]) => void) => {
+      asked.push(`${host} ${address}`)
+      process.nextTick(() => (options.all === true ? tell(null, [{ address, family: 4 }]) : tell(null, address, 4)))
+    })
+    await using broker: ScriptedBroker = await scriptedBroker({
+      onRequest: (r) => {
+        if (r.api === Api.Metadata) {
+          const named = [{ nodeId: 1, host: 'broker.test', port: broker.port }]
+          r.answer(Api.Metadata, { brokers: named, clusterId: 'c', controllerId: 1, topics: [] })
+        }
+        if (r.api === Api.ListGroups) r.answer(Api.ListGroups, { errorCode: 0, groups: [] })
+        return r.api !== Api.ApiVersions
+      },
+    })
+    await using cluster = make([broker.port])
+    await cluster.refresh()
+    await cluster.request(1, Api.ListGroups, {}, { lane: 'other' })
+    // Where nothing listens.
+    address = '127.0.0.0'
+    for (const socket of broker.sockets) socket.destroy()
+    const ask = () => cluster.request(1, Api.ListGroups, {}, { lane: 'other', timeoutMs: 500 })
+    while (!asked.includes('broker.test 127.0.0.0')) await assert.rejects(ask())
+    address = '127.0.0.1'
+    const answered = () =>
+      ask().then(
+        () => true,
+        () => false,
+      )
+    for (let again = true; again; ) again = !(await answered())
+    const ofBroker = asked.filter((line) => line.startsWith('broker.test'))
+    assert.equal(ofBroker.at(-1), 'broker.test 127.0.0.1')
   })
 
   test('a group coordinator is looked up once, and again when forgotten', async () => {

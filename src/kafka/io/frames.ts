@@ -13,8 +13,6 @@ import { OttlaError } from '../../contract/errors.ts'
 
 /** Where reads go between frames: large enough for many small answers at once, small enough that copying them is cheap. */
 const scratchBytes = 16 * 1024
-/** Up to here a frame holds no batch, and so nothing that anybody keeps a view of. */
-const shortFrameBytes = 128
 
 /** Frames from this size on come from the pool, and are made in steps of it, so that they fit one another's place. */
 const pooledFromBytes = 64 * 1024

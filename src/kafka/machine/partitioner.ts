@@ -17,7 +17,7 @@ export type Partitioner = (record: {
 }) => number
 
 export function keyPartition(key: Uint8Array | string, partitions: number): number {
-  return partitionFor(key, partitions)
+  return partitions === 1 ? 0 : partitionFor(key, partitions)
 }
 
 /** One topic's records without a key. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { isRetriable } from '../../wire/error-codes.ts'
-import { RecordBatch } from '../../wire/record-batch.ts'
+import { RecordBatch, type RecordBatchBuilder } from '../../wire/record-batch.ts'
 import { type Batch, nextSequence, Sequencer, type Verdict } from './sequencer.ts'
 
 const identity = { id: 7, epoch: 0 }
@@ -11,13 +11,15 @@ const ok = (baseOffset: number) => ({ errorCode: 0, baseOffset, appendTimeMs: -1
 const error = (errorCode: number) => ({ errorCode, baseOffset: -1, appendTimeMs: -1 })
 const at = (nowMs: number) => ({ nowMs, random: 0 })
 
-function make(options: { batchBytes?: number; deliveryTimeoutMs?: number } = {}): Sequencer<number> {
+function make(
+  options: { batchBytes?: number; deliveryTimeoutMs?: number; builders?: RecordBatchBuilder[] } = {},
+): Sequencer<number> {
   return new Sequencer<number>('t', 0, {
     batchBytes: options.batchBytes ?? 1_000,
     deliveryTimeoutMs: options.deliveryTimeoutMs ?? 1_000_000,
     backoff: { baseMs: 10, maxMs: 100 },
     isRetriable,
-    builders: [],
+    builders: options.builders ?? [],
   })
 }
 
@@ -155,6 +157,30 @@ describe('the sequencer', () => {
     assert.equal(s.needsNewId(fresh), false)
     const again = s.take(fresh, 1_000)
     assert.deepEqual([again?.producerId, again?.epoch, again?.sequence], [8, 0, 0])
+  })
+
+  test('a buffer serves again only after one attempt that was answered: another may still lie in a socket', () => {
+    const builders: RecordBatchBuilder[] = []
+    const s = make({ builders })
+    add(s, 0)
+    const answered = take(s)
+    s.onAnswer(answered, ok(0), at(0))
+    s.recycle(answered)
+    assert.deepEqual(builders, [answered.builder])
+    builders.length = 0
+
+    add(s, 1)
+    const repeated = take(s)
+    s.onAnswer(repeated, error(6), at(0))
+    assert.equal(take(s, 1_000), repeated)
+    s.onAnswer(repeated, ok(1), at(1_000))
+    s.recycle(repeated)
+
+    add(s, 2)
+    const lost = take(s, 1_000)
+    s.onNoAnswer(lost, true, at(1_000))
+    s.recycle(lost)
+    assert.deepEqual(builders, [])
   })
 
   test('time up before sending is told as not stored, in flight as maybe, and neither is sent again', () => {
