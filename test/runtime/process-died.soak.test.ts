@@ -1,0 +1,14 @@
+/** A record that kills processes, with more around it: `node tools/test.ts soak process-died`. */
+import { test } from 'node:test'
+import { processDied } from './process-died-scenario.ts'
+
+const bootstrapServers = process.env['OTTLA_LIVE_KAFKA']
+const skip = bootstrapServers === undefined ? 'OTTLA_LIVE_KAFKA is not set' : false
+
+test('a record that aborts every process is dead-lettered as ProcessDied, and all else is handled', {
+  skip,
+}, async (t) => {
+  const say = (line: string) => t.diagnostic(line)
+  const sizes = { members: 3, partitions: 12, records: 20_000, keys: 1_000 }
+  await processDied({ bootstrapServers: bootstrapServers!, ...sizes, say })
+})
