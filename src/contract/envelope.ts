@@ -189,14 +189,43 @@ const foundBytes: Uint8Array[] = readNames.map(() => versionBytes)
 const foundFrom = new Int32Array(readNames.length)
 const foundTo = new Int32Array(readNames.length)
 
-function note(bytes: Uint8Array, nameFrom: number, nameTo: number, valueFrom: number, valueTo: number): void {
-  for (let at = 0; at < nameBytes.length; at++) {
-    if (!sameBytesAt(nameBytes[at]!, bytes, nameFrom, nameTo)) continue
-    foundBytes[at] = bytes
-    foundFrom[at] = valueFrom
-    foundTo[at] = valueTo
-    return
+/** Which of them a name is, by its bytes; -1: none. Their lengths tell them apart, nearly. */
+function placeOf(bytes: Uint8Array, from: number, to: number): number {
+  let at: number
+  switch (to - from) {
+    case 5:
+      at = idAt!
+      break
+    case 7:
+      at = bytes[from + 4] === 0x79 ? typeAt! : timeAt!
+      break
+    case 9:
+      at = sourceAt!
+      break
+    case 10:
+      at = tracestateAt!
+      break
+    case 11:
+      at = traceparentAt!
+      break
+    case 12:
+      at = contentAt!
+      break
+    case 14:
+      at = specversionAt!
+      break
+    default:
+      return -1
   }
+  return sameBytesAt(nameBytes[at]!, bytes, from, to) ? at : -1
+}
+
+function note(bytes: Uint8Array, nameFrom: number, nameTo: number, valueFrom: number, valueTo: number): void {
+  const at = placeOf(bytes, nameFrom, nameTo)
+  if (at < 0) return
+  foundBytes[at] = bytes
+  foundFrom[at] = valueFrom
+  foundTo[at] = valueTo
 }
 
 function findHeaders(record: RecordView): void {
@@ -338,15 +367,22 @@ function isPlainTraceparent(bytes: Uint8Array, from: number, to: number): boolea
   )
 }
 
+/** Per byte: 0 no lower-case digit of base 16, 1 the digit 0, 3 another. */
+const hexKinds = Uint8Array.from({ length: 256 }, (_, byte) =>
+  byte === 0x30 ? 1 : (byte > 0x30 && byte <= 0x39) || (byte >= 0x61 && byte <= 0x66) ? 3 : 0,
+)
+
 /** `none`: not only lower-case digits of base 16. */
 function hexKind(bytes: Uint8Array, from: number, to: number): 'none' | 'zero' | 'some' {
+  let all = 3
   let any = 0
   for (let i = from; i < to; i++) {
-    const byte = bytes[i]!
-    if (!((byte >= 0x30 && byte <= 0x39) || (byte >= 0x61 && byte <= 0x66))) return 'none'
-    any |= byte ^ 0x30
+    const kind = hexKinds[bytes[i]!]!
+    all &= kind
+    any |= kind
   }
-  return any === 0 ? 'zero' : 'some'
+  if ((all & 1) === 0) return 'none'
+  return (any & 2) === 0 ? 'zero' : 'some'
 }
 
 function traceparentText(bytes: Uint8Array, from: number, to: number): string | null {

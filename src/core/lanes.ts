@@ -2,14 +2,15 @@
  * One lane per busy key of a partition.
  *
  * A lane is a queue of records with the same key. Only its head may run; the others wait behind it and hold no slot. A
- * key without open records has no lane, so memory follows the open records and not the keys ever seen. A record without
- * a key is a lane of its own.
+ * lane without open records is kept for the next record of its key, up to so many lanes: putting keys into a map and
+ * taking them out for each record costs more than the map itself. So memory follows the open records and not the keys
+ * ever seen. A record without a key is a lane of its own.
  *
  * Which partition's lane runs next, and how many run at once, is the service loop's business: it takes heads from
  * `next()` while it has slots.
  *
  *                 offer (key idle)                 next()                 settle()
- *   (no lane) ───────────────────────► ready ─────────────────► running ─────────────► next head ready, or no lane
+ *     idle ──────────────────────────► ready ─────────────────► running ─────────────► next head ready, or idle
  *                                        ▲                         │
  *                 wake()                 │                         │ park()
  *                 └──────────────── waiting ◄──────────────────────┘
@@ -19,12 +20,17 @@
  */
 import type { OpenCounts } from './ledger.ts'
 
-type LaneState = 'ready' | 'running' | 'waiting'
+type LaneState = 'idle' | 'ready' | 'running' | 'waiting'
+
+/** Lanes without records that are kept at most, and how long the key of such a one may be. */
+const idleMax = 8_192
+const idleKeyLength = 128
 
 interface Lane {
   readonly key: string | null
   state: LaneState
-  head: LaneEntry
+  /** Null when idle. */
+  head: LaneEntry | null
   /** Followers, in order. */
   first: LaneEntry | null
   last: LaneEntry | null
@@ -40,7 +46,8 @@ export class LaneEntry {
 }
 
 export class Lanes<E extends LaneEntry> {
-  readonly #byKey = new Map<string, Lane>()
+  #byKey = new Map<string, Lane>()
+  #idle = 0
   /** Heads that may start, oldest first; linked through `link`. */
   #readyFirst: LaneEntry | null = null
   #readyLast: LaneEntry | null = null
@@ -64,6 +71,13 @@ export class Lanes<E extends LaneEntry> {
       return
     }
     entry.lane = lane
+    if (lane.state === 'idle') {
+      this.#idle--
+      lane.state = 'ready'
+      lane.head = entry
+      this.#pushReady(entry)
+      return
+    }
     entry.link = null
     if (lane.last === null) lane.first = entry
     else lane.last.link = entry
@@ -93,7 +107,7 @@ export class Lanes<E extends LaneEntry> {
     entry.lane = null
     const head = lane.first
     if (head === null) {
-      if (lane.key !== null) this.#byKey.delete(lane.key)
+      this.#rest(lane)
       return
     }
     lane.first = head.link
@@ -103,6 +117,22 @@ export class Lanes<E extends LaneEntry> {
     lane.head = head
     lane.state = 'ready'
     this.#pushReady(head)
+  }
+
+  #rest(lane: Lane): void {
+    // What is no longer open must not be kept in memory by what is.
+    lane.head = null
+    lane.state = 'idle'
+    if (lane.key === null) return
+    if (lane.key.length > idleKeyLength) {
+      this.#byKey.delete(lane.key)
+      return
+    }
+    if (++this.#idle <= idleMax) return
+    const busy = new Map<string, Lane>()
+    for (const [key, each] of this.#byKey) if (each.state !== 'idle') busy.set(key, each)
+    this.#byKey = busy
+    this.#idle = 0
   }
 
   /** The running head failed and waits: it gives its slot back, its followers wait with it. */
@@ -150,7 +180,7 @@ export class Lanes<E extends LaneEntry> {
     this.#waitingHeads.clear()
     this.#readyFirst = null
     this.#readyLast = null
-    this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = 0
+    this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = this.#idle = 0
     return open
   }
 

@@ -102,7 +102,7 @@ export class Dispatch {
   /** Started and not yet free: these hold the slots, those of partitions that are gone too. */
   running = 0
   /** Attempts that wait for something, watched for their deadline. */
-  readonly inHand = new Set<Work>()
+  readonly inHand = new Hand()
   /** Handlers that were in hand since somebody last cleared this. */
   readonly recent = new Set<string>()
   /** The last failure in a word, for the alarm of a breaker. */
@@ -191,7 +191,7 @@ export class Dispatch {
 
   /** Tells the attempts of a partition that it is taken away. */
   abort(partition: Partition): void {
-    for (const work of this.inHand) {
+    for (const work of [...this.inHand]) {
       if (work.partition !== partition) continue
       work.context?.expire(
         new OttlaError('OTTLA_RUNTIME_STOPPING', 'The partition was taken away before the handler had finished'),
@@ -936,6 +936,37 @@ export class Dispatch {
       handler: handler.name,
       durationMs: Math.round(tookMs),
     })
+  }
+}
+
+/** Attempts that wait for something. A set, whose adding and taking out leave nothing for the garbage collector. */
+class Hand {
+  readonly #works: Work[] = []
+
+  get size(): number {
+    return this.#works.length
+  }
+
+  add(work: Work): void {
+    if (work.handAt >= 0) return
+    work.handAt = this.#works.push(work) - 1
+  }
+
+  /** False when it was not in it. */
+  delete(work: Work): boolean {
+    const at = work.handAt
+    if (at < 0) return false
+    const last = this.#works.pop()!
+    if (last !== work) {
+      this.#works[at] = last
+      last.handAt = at
+    }
+    work.handAt = -1
+    return true
+  }
+
+  [Symbol.iterator](): Iterator<Work> {
+    return this.#works.values()
   }
 }
 

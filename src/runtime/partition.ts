@@ -93,6 +93,8 @@ export class Work extends LaneEntry {
   context: HandlerContext | null = null
   handler: HandlerPlan | null = null
   startedMs = 0
+  /** Where it stands among the attempts in hand; -1: it is none of them. */
+  handAt = -1
   /** It has been said that it overran its deadline twice. */
   stuck = false
   /** Given up, dead letter not stored yet. */

@@ -491,8 +491,36 @@ export class RecordBatch {
     const records = this.#records!
     const isLast = index === this.count - 1
     const end = isLast ? records.length : this.#index![(index + 1) * stride]!
-    const reader = new Reader(records, this.#index![index * stride + 4]! + Math.max(0, valueLength), end)
-    const count = reader.varint()
+    let at = this.#index![index * stride + 4]! + Math.max(0, valueLength)
+    // Nearly always all numbers are of one byte: a zigzag number below 0x80 is even unless it is negative.
+    let left = records[at]!
+    if (at < end && left < 0x80 && (left & 1) === 0) {
+      at++
+      for (left >>>= 1; left > 0; left--) {
+        const nameLength = records[at]!
+        const name = at + 1
+        const valueAt = name + (nameLength >>> 1)
+        if (valueAt >= end || nameLength >= 0x80 || (nameLength & 1) === 1) break
+        const length = records[valueAt]!
+        const value = valueAt + 1
+        const next = value + (length >>> 1)
+        if (next > end || length >= 0x80 || (length & 1) === 1) break
+        visit(records, name, valueAt, value, next)
+        at = next
+      }
+      if (left === 0) {
+        // What is left is exactly the length of the next record.
+        while (!isLast && at < end - 1 && records[at]! >= 0x80) at++
+        if (at === (isLast ? end : end - 1)) return
+      }
+    } else left = -1
+    this.#eachHeaderFrom(new Reader(records, at, end), left, { isLast, visit })
+  }
+
+  /** The rest of them: `left`, or when that is -1 as many as stands there. */
+  #eachHeaderFrom(reader: Reader, left: number, { isLast, visit }: { isLast: boolean; visit: HeaderVisitor }): void {
+    const records = this.#records!
+    const count = left < 0 ? reader.varint() : left
     if (count < 0) throw malformed(`${count} headers`)
     for (let i = 0; i < count; i++) {
       const nameLength = reader.varint()

@@ -20,6 +20,8 @@ const keyOf = (topic: string, partition: number): string => `${topic}\0${partiti
 export class Ownership {
   readonly #numbers = new Map<string, number>()
   readonly #held = new Map<string, HeldPartition>()
+  /** The last one that was found to be held; forgotten with every change. */
+  #asked: HeldPartition | null = null
 
   /** Takes a partition; one already held at the same topic id keeps its number. */
   gain(topic: string, topicId: string, partition: number): HeldPartition {
@@ -30,18 +32,25 @@ export class Ownership {
     this.#numbers.set(key, ownership)
     const held = Object.freeze({ topic, topicId, partition, ownership })
     this.#held.set(key, held)
+    this.#asked = null
     return held
   }
 
   /** Gives a partition back. False when that ownership ended before. */
   drop(held: HeldPartition): boolean {
     if (!this.holds(held)) return false
+    this.#asked = null
     return this.#held.delete(keyOf(held.topic, held.partition))
   }
 
   /** Is exactly this ownership still the current one? */
   holds(held: HeldPartition): boolean {
-    return this.#held.get(keyOf(held.topic, held.partition))?.ownership === held.ownership
+    // Asked for every record, nearly always about the same one.
+    if (held === this.#asked) return true
+    const current = this.#held.get(keyOf(held.topic, held.partition))
+    if (current?.ownership !== held.ownership) return false
+    this.#asked = held
+    return true
   }
 
   /** What is held now for a partition. */
