@@ -24,6 +24,7 @@ class Member implements AsyncDisposable {
   readonly next = new Map<number, number>()
   readonly consumer: Consumer
   onReleasing: (parts: readonly HeldPartition[]) => Promise<void> = async () => undefined
+  onLost: (parts: readonly HeldPartition[]) => void = () => undefined
 
   constructor(client: KafkaClient, options: ConsumerOptions) {
     this.consumer = client.consumer(
@@ -45,6 +46,7 @@ class Member implements AsyncDisposable {
         },
         lost: (parts) => {
           for (const held of parts) this.told.push(`lost ${held.partition}`)
+          this.onLost(parts)
         },
         fault: (_, error) => this.told.push(`fault ${error.code}`),
       },
@@ -143,10 +145,17 @@ test('an unknown member loses everything without a commit and joins anew', async
   await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
   await using member = new Member(client, inGroup)
   await until('it is held', () => member.consumer.held().length === 1)
+  using commits = broker.control({ api: 'OffsetCommit', respond: 'delay', delayMs: 0, times: Infinity })
+  const tried: Promise<string>[] = []
+  member.onLost = (parts) => {
+    for (const held of parts) tried.push(member.consumer.commit(held, { offset: 9, metadata: 'too late' }))
+  }
   using rule = broker.control({ api: 'Heartbeat', respond: ErrorCode.UNKNOWN_MEMBER_ID })
   await until('it was gained again', () => member.gained.length === 2)
   assert.equal(rule.struck, 1)
   assert.deepEqual(member.told, ['gained 0', 'lost 0', 'gained 0'])
+  assert.deepEqual(await Promise.all(tried), ['lost'])
+  assert.equal(commits.struck, 0, 'not even sent')
 })
 
 test('no answer to heartbeats for a session: the member fences itself', async () => {
@@ -366,6 +375,21 @@ test('cooperative: members that leave in the middle of a rebalance give their wo
     members.flatMap((member) => member.told.filter((line) => /^(lost|fault)/.test(line))),
     [],
   )
+})
+
+test('who offers range too gives everything up before it joins, because the group may choose that', async () => {
+  await using broker = await start(4)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers })
+  await using first = new Member(client, { ...inGroup, assignors: ['cooperative-sticky', 'range'] })
+  await until('all are held', () => first.consumer.held().length === 4)
+  const drained = Promise.withResolvers<void>()
+  first.onReleasing = () => drained.promise
+  await using second = new Member(client, eager)
+  await until('all of it drains', () => first.told.filter((line) => line.startsWith('releasing')).length === 4)
+  await sleep(300)
+  assert.deepEqual(second.told, [], 'nothing is in two hands')
+  drained.resolve()
+  await until('they share', () => first.consumer.held().length === 2 && second.consumer.held().length === 2)
 })
 
 test('a group goes from eager to cooperative member by member, and back, with nothing lost or read twice', async () => {
