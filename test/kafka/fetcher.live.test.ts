@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { KafkaClient } from '../../src/kafka/client.ts'
-import type { ConsumerOptions, HeldPartition, StartPosition } from '../../src/kafka/consumer.ts'
+import type { Consumer, ConsumerOptions, HeldPartition, StartPosition } from '../../src/kafka/consumer.ts'
 import { ErrorCode } from '../../src/wire/error-codes.ts'
 import { Api, type Draft, encodeRequest, type Requests } from '../../src/wire/protocol.ts'
 import { RecordBatchBuilder } from '../../src/wire/record-batch.ts'
@@ -20,9 +20,9 @@ class Reading implements AsyncDisposable {
   readonly values: string[] = []
   readonly faults: string[] = []
   readonly gained: string[] = []
-  readonly consumer
+  readonly consumer: Consumer
 
-  constructor(options: ConsumerOptions) {
+  constructor(options: ConsumerOptions, afterBatch?: (consumer: Consumer, held: HeldPartition) => void) {
     this.consumer = this.client.consumer(options, {
       gained: (parts) => {
         for (const { held, position } of parts) this.gained.push(`${held.partition}@${position}`)
@@ -32,6 +32,7 @@ class Reading implements AsyncDisposable {
           this.seen.push(`${held.partition}@${records.position(i)}`)
           this.values.push(Buffer.from(records.value(i) ?? []).toString())
         }
+        afterBatch?.(this.consumer, held)
       },
       fault: (_, error) => this.faults.push(`${error.code} ${error.message}`),
     })
@@ -190,6 +191,33 @@ describe('the fetcher on Apache Kafka', { skip, timeout: 120_000 }, () => {
     await until('it goes on', () => easy.seen.length === 2)
     assert.deepEqual(easy.seen, ['0@2', '0@3'])
     assert.equal(easy.faults.length, 1, 'and it is told all the same')
+  })
+
+  test('one slow partition never starves another: while it stands still its neighbours on the broker are read', async () => {
+    await using ground = new Ground(servers)
+    const topic = await ground.topic('slow', 2)
+    const [broker] = await ground.brokers()
+    for (const partition of [0, 1]) await ground.place(topic, partition, [broker as number])
+    await ground.fill(
+      topic,
+      0,
+      Array.from({ length: 2_000 }, (_, i) => `${i}-${'x'.repeat(5_000)}`),
+    )
+    await using reading = new Reading({ topics: [topic] }, (consumer, held) => {
+      if (held.partition === 0) consumer.pause(held)
+    })
+    await until('the slow one has begun', () => reading.seen.some((each) => each.startsWith('0@')))
+    for (let i = 0; i < 20; i++) {
+      await ground.fill(topic, 1, [`v${i}`])
+      await until(`record ${i} of its neighbour is read`, () => reading.values.includes(`v${i}`), 5_000)
+    }
+    assert.ok(reading.seen.length < 2_000, 'the slow one still stands')
+    const slow = reading.held(0)
+    await until('everything is read', () => {
+      reading.consumer.resume(slow)
+      return reading.seen.length === 2_020
+    })
+    assert.equal(new Set(reading.seen).size, 2_020)
   })
 
   test('100 partitions: in a session a request is a tenth of one without, at most, and the session is ended', async (t) => {

@@ -596,3 +596,37 @@ test('what was inflated has memory of its own: the frame is free at once', async
   records.fill(0)
   assert.equal(given[0]?.valueText(0), 'a')
 })
+
+test('one slow partition never starves another: its neighbour on the same broker is fetched on and on', async () => {
+  await using s = new Script(4)
+  s.cluster.sessionId = 9
+  const slow = s.hold(0)
+  s.hold(2)
+  s.onBatch = (held) => {
+    if (held.partition === 0) s.loop.pause(held)
+  }
+  const first = await s.cluster.next(0)
+  first.answer({ 0: { records: bytes(batch(0, ['s']), batch(1, ['s'])) }, 2: { records: batch(0, ['n']) } })
+  // Once more the slow one is read ahead; from then on only its neighbour is asked for.
+  ;(await s.cluster.next(0)).answer({ 0: { records: batch(2, ['s']) }, 2: { records: batch(1, ['n']) } })
+  for (let offset = 2; offset < 20; offset++) {
+    const fetch = await s.cluster.next(0)
+    assert.equal(fetch.partitions.has(0), false)
+    assert.equal(fetch.partitions.get(2), offset)
+    fetch.answer({ 2: { records: batch(offset, ['n']) } })
+  }
+  const last = await s.cluster.next(0)
+  assert.equal(s.seen.filter((each) => each.startsWith('2@')).length, 20)
+  assert.deepEqual(
+    s.seen.filter((each) => each.startsWith('0@')),
+    ['0@0=s'],
+  )
+  s.onBatch = () => undefined
+  s.loop.resume(slow)
+  await new Promise(setImmediate)
+  assert.deepEqual(
+    s.seen.filter((each) => each.startsWith('0@')),
+    ['0@0=s', '0@1=s', '0@2=s'],
+  )
+  last.answer({})
+})
