@@ -126,7 +126,8 @@ export async function applyOffsets(
   const [description] = await describeGroups(calls, [group], options)
   if (description?.error !== undefined) throw description.error
   if (description !== undefined && description.members.length > 0) {
-    throw active(group, `${description.members.length} live members`)
+    const { length } = description.members
+    throw active(group, length === 1 ? 'a live member' : `${length} live members`)
   }
   const committed = wanted.length === 0 ? [] : await fetchOffsets(calls, group, { ...options, partitions: wanted })
   const moved = wanted.filter((planned) => hasMoved(planned, committed))
@@ -250,8 +251,5 @@ function hasMoved(planned: PlannedOffset, committed: readonly CommittedOffset[])
 }
 
 function active(group: string, what: string): OttlaError {
-  return new OttlaError(
-    'OTTLA_KAFKA_GROUP_ACTIVE',
-    `Group ${group} has ${what}: their next commit would undo the change`,
-  )
+  return new OttlaError('OTTLA_KAFKA_GROUP_ACTIVE', `Group ${group} has ${what}: the next commit would undo the change`)
 }
