@@ -119,3 +119,31 @@ test('a record that waits for its retry is not blamed for processes that die mea
   )
   await member.app[Symbol.asyncDispose]()
 })
+
+test('the strike of an owner is on record before its first handler starts', async () => {
+  const log = new MemoryLog()
+  const strikes: number[] = []
+  const begin = async () => {
+    const transport = memoryTransport(log)
+    const worker = service('worker').on(Orders.Placed, () => {
+      // It dies in the first turn of its handler.
+      strikes.push(...[...log.group('worker').checkpoints.values()].map((checkpoint) => checkpoint.strikes))
+      for (const reader of transport.readers) reader.kill()
+    })
+    const app = new RunningApp(
+      { transport, services: [worker], drainTimeout: 500 },
+      { clock: systemClock, log: quiet, random: () => 0.9, instance: 'test' },
+    )
+    apps.push(app)
+    await app.start()
+    return app
+  }
+  const first = await begin()
+  await first.publish(Orders.Placed({ id: 'killer', n: 0 }))
+  await until(() => strikes.length === 1, 'the first death')
+  for (const deaths of [2, 3]) {
+    await begin()
+    await until(() => strikes.length === deaths, `death ${deaths}`)
+  }
+  assert.deepEqual(strikes, [1, 2, 3])
+})

@@ -192,8 +192,9 @@ export class Partition {
   full = false
   /** Resolved when nothing runs any more, while releasing. */
   drained: (() => void) | null = null
-  /** The strike of this ownership has been written. */
+  /** The strike of this ownership has been asked for, and whether it is being written: nothing starts before. */
   struck = false
+  striking = false
   /** Progress has been made since, and the checkpoint that takes the strike back has been asked for. */
   unstruck = false
   /** Careful mode: the position whose attempt is on record, and whether one is being written. */
@@ -251,7 +252,7 @@ export class Partition {
   /** May a handler start now? */
   get startable(): boolean {
     const { standing, lanes } = this
-    if (this.state !== 'running') return false
+    if (this.state !== 'running' || this.striking) return false
     if (standing !== null) {
       // Careful mode has one lane: what waits there is the record that met the breaker.
       return (

@@ -756,7 +756,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
           this.#pumpLater(ownsRecheckMs)
           break
         }
-        if (!partition.struck) this.#strike(partition)
+        if (!partition.struck) {
+          this.#strike(partition)
+          continue
+        }
         if (partition.careful && !this.#noteCarefulAttempt(partition)) continue
         const work = partition.take()
         if (work.position === partition.innocentLow) this.#suspect(partition)
@@ -978,7 +981,15 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   /** The first handler of an ownership: note that this owner has begun, so that its death can be counted. */
   #strike(partition: Partition): void {
     partition.struck = true
-    if (!partition.careful) void this.#checkpoint(partition, false)
+    // In careful mode each attempt is noted by itself.
+    if (partition.careful) return
+    partition.striking = true
+    partition.dirty = true
+    // A handler can end the process in its first turn, so it waits; a coordinator that is away holds up nothing for long.
+    void this.#within(noteMaxMs, this.#checkpoint(partition, false)).then(() => {
+      partition.striking = false
+      this.#pump()
+    })
   }
 
   /**
