@@ -895,6 +895,9 @@ export class Dispatch {
   #tellBreaker(work: Work, outcome: Outcome): void {
     const failed = speaksOfTheService(outcome)
     if (work.permit === refused || failed === null) return
+    const gate = work.probing
+    // What a named breaker waits for has a wait of its own: its probes must not open the service's breaker too.
+    if (failed && gate !== null && gate.breaker !== this.#breaker && gate.breaker.state !== 'closed') return
     const nowMs = this.#surroundings.clock.monotonicMs()
     this.#breaker.settle(work.permit, { failed, durationMs: nowMs - work.startedMs, key: work.laneKey }, nowMs)
     work.permit = refused

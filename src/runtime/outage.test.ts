@@ -70,7 +70,8 @@ test('the same behind a named breaker', async () => {
   const clock = new ManualClock()
   let down = true
   const machine = { clock, random: () => 0.5 }
-  const webhook = new Breaker('webhook', breakerSettings('webhook', { minimumCalls: 4, windowCalls: 10 }), machine)
+  const options = { minimumCalls: 4, windowCalls: 10, openFor: '1s', openForMax: '1s' } as const
+  const webhook = new Breaker('webhook', breakerSettings('webhook', options), machine)
   const worker = service('worker').on(Orders.Placed, async (_, { signal }) => {
     await webhook.call(
       async () => {
@@ -80,11 +81,13 @@ test('the same behind a named breaker', async () => {
     )
   })
   await using started = await start([worker], clock)
-  for (let n = 0; n < 100; n++) await started.app.publish(Orders.Placed({ id: `key-${n % 3}`, n }))
+  for (let n = 0; n < 100; n++) await started.app.publish(Orders.Placed({ id: `key-${n % 10}`, n }))
   await clock.pass(hourMs)
   assert.deepEqual([started.ended('deadLettered'), started.ended('handled')], [0, 0])
+  assert.ok(webhook.counts.changes.open > 1_000)
+  assert.equal(started.app.breakers()[0]!.counts.changes.open, 0, "its probes do not open the service's own breaker")
   down = false
-  await clock.pass(120_000)
+  await clock.pass(5_000)
   assert.equal(started.ended('handled'), 100)
 })
 

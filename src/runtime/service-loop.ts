@@ -287,6 +287,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (error.code === 'OTTLA_KAFKA_OFFSET_OUT_OF_RANGE' && partition !== undefined) {
       if (this.#outOfRange(partition, error)) return
     }
+    if (error.code === 'OTTLA_KAFKA_LOG_TRUNCATED' && partition !== undefined) {
+      this.#truncated(partition, error)
+      return
+    }
     log.warn('a partition has a fault', { service: this.plan.name, ...placeOf(where), error })
     if (partition === undefined) this.#publishAlarm(null, error)
     else if (partition.firstAlarm(error)) this.#publishAlarm(partition, error)
@@ -311,6 +315,14 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     }
     this.#restart(partition, this.plan.offsetsVanished === 'latest' ? logEnd : logStart)
     return true
+  }
+
+  /** A leader was elected without records that were read here: what lies at their positions now is something else. */
+  #truncated(partition: Partition, error: OttlaError): void {
+    const { divergesAt } = error.details as { readonly divergesAt?: unknown }
+    if (this.plan.offsetsVanished === null || typeof divergesAt !== 'number') {
+      this.#refuse(partition, error.message, error)
+    } else this.#restart(partition, Math.min(divergesAt, partition.tracker.low))
   }
 
   /** Goes on somewhere else, as somebody has said: with new books, since positions only ascend. */

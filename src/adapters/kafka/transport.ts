@@ -44,8 +44,8 @@ export interface KafkaOptions extends Partial<ClientOptions> {
   readonly embedded?: boolean
   /** How records are published. */
   readonly producer?: Omit<ProducerOptions, 'partitioner'>
-  /** How records are read. The group, its topics and where to start come from the services. */
-  readonly consumer?: Omit<ConsumerOptions, 'groupId' | 'topics' | 'start' | 'maxBytesPerPartition'>
+  /** How records are read. The group, its topics and where to go on come from the services and their app. */
+  readonly consumer?: Omit<ConsumerOptions, 'groupId' | 'topics' | 'start' | 'outOfRange' | 'maxBytesPerPartition'>
 }
 
 /** A fetch never needs more of one partition than this, whatever budget the runtime has for it. */
@@ -240,6 +240,8 @@ class KafkaReader implements Reader {
       {
         ...behaviour,
         groupId: group,
+        // Only the books of the runtime know what a jump means.
+        outOfRange: 'fail',
         topics,
         ...(start === undefined ? {} : { start }),
         ...(maxBytesPerPartition === undefined
