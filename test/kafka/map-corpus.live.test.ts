@@ -6,6 +6,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { encodeCheckpoint } from '../../src/adapters/kafka/checkpoint.ts'
+import { startFaultProxy } from '../../src/testing/fault-proxy.ts'
+import { Api, decodeResponse, encodeResponse } from '../../src/wire/protocol.ts'
 import { runJava } from './defect-scenarios.ts'
 import { Ground, until } from './ground.ts'
 import {
@@ -129,6 +131,38 @@ describe('no record is skipped', { skip: reasonToSkip({ needs: [] }), concurrenc
       () => second.handled.length >= 2 * perPartition,
     )
     for (const partition of [0, 1]) assert.deepEqual(sorted(second.handled, partition), all(partition))
+  })
+
+  test('finished records beyond the end of their epoch, as the leader of now has it, are handled again', {
+    timeout: 120_000,
+  }, async () => {
+    await using ground = new Ground(bootstrapServers)
+    const topic = await ground.topic('cut', 1)
+    await leaveMaps(ground, topic, topic, 1)
+    // A log that was cut and grew again to its old length; map-truncation.soak.test.ts does it for real.
+    await using proxy = await startFaultProxy(bootstrapServers)
+    const rule = proxy.fault({
+      api: 'OffsetForLeaderEpoch',
+      times: Number.POSITIVE_INFINITY,
+      action: {
+        do: 'replace',
+        with: (answer, { version, correlationId }) => {
+          const { topics, ...rest } = decodeResponse(Api.OffsetForLeaderEpoch, version, answer.subarray(4))
+          const cut = topics.map((each) => ({
+            ...each,
+            partitions: each.partitions.map((partition) => ({ ...partition, endOffset: 4 })),
+          }))
+          return encodeResponse(Api.OffsetForLeaderEpoch, version, correlationId, { ...rest, topics: cut })
+        },
+      },
+    })
+    await using second = await live(topic, topic, { partitions: 1, by: proxy.bootstrapServers })
+    await until(
+      () => `all is handled: ${second.handled}`,
+      () => second.handled.length >= perPartition,
+    )
+    assert.deepEqual(sorted(second.handled, 0), all(0))
+    assert.ok(rule.struck > 0)
   })
 
   for (const [how, args, from] of [

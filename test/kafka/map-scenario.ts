@@ -42,9 +42,15 @@ export function idsOf(partition: number, partitions: number, from = 0, count = p
 export async function live(
   group: string,
   topic: string,
-  how: { readonly partitions: number; readonly isHanging?: boolean; readonly isSingle?: boolean },
+  how: {
+    readonly partitions: number
+    readonly isHanging?: boolean
+    readonly isSingle?: boolean
+    /** Where to connect instead of to the brokers themselves. */
+    readonly by?: string
+  },
 ): Promise<Life> {
-  const { partitions, isHanging = false, isSingle = false } = how
+  const { partitions, isHanging = false, isSingle = false, by = bootstrapServers } = how
   const Things = contract(topic, { key: 'id', partitions, events: { Happened: z.object({ id: z.string() }) } })
   const handled: string[] = []
   const worker = service(group).on(Things.Happened, async ({ id }) => {
@@ -55,7 +61,7 @@ export async function live(
   const consumer = { heartbeatIntervalMs: 100, sessionTimeoutMs: 6_000, fetchMaxWaitMs: 50 }
   const app = await new RunningApp(
     {
-      transport: kafka({ bootstrapServers, embedded: true, consumer }),
+      transport: kafka({ bootstrapServers: by, embedded: true, consumer }),
       services: [worker],
       drainTimeout: 500,
       ...(isSingle ? { durability: 'single' } : {}),
