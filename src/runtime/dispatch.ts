@@ -215,7 +215,7 @@ export class Dispatch {
     if (work.returned === null) {
       work.returned = returned(batch, index, this.#plan.topics)
       const { attempts, transient, transientForMs } = work.returned.facts
-      work.counted = attempts
+      work.counted = Math.max(work.counted, attempts)
       work.transient = transient
       if (transient > 0) {
         work.transientSinceMs = this.#surroundings.clock.monotonicMs() - transientForMs - partition.retry!.delayMs
