@@ -132,6 +132,11 @@ test('a discard needs a reason and lets the key go with its last letter', async 
 })
 
 test('pause stands all members still until resume', async () => {
+  assert.deepEqual(await lines('pause', 'worker', '--reason', 'deploy', '--dry-run'), ['would pause worker'])
+  assert.deepEqual(await lines('resume', 'worker', '--topic', 'orders', '--dry-run'), [
+    'would resume worker orders',
+    'no pause stands there; the dead-letter brake may',
+  ])
   await lines('pause', 'worker', '--reason', 'deploy')
   await until(() => app.ledger().filter(({ standing }) => standing === 'asked').length === 2, 'stands')
   await app.publish(Orders.Placed({ id: 'c', n: 3 }))

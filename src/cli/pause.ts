@@ -7,6 +7,7 @@ interface PauseFlags {
   readonly topic?: string
   readonly partition?: number
   readonly reason?: string
+  readonly dryRun?: boolean
   readonly output: OutputFormat
 }
 
@@ -28,15 +29,24 @@ function addPlace(command: Command): Command {
   return command
     .option('--topic <name>', 'only partitions of this topic')
     .option('--partition <number>', 'only this one', wholeNumber('--partition', { min: 0, max: 1e6 }))
+    .option('--dry-run', 'say what would be asked, ask nothing')
 }
 
 async function change(command: Command, service: string, what: 'pause' | 'resume'): Promise<void> {
-  const { topic = null, partition = null, reason = '', output } = command.opts<PauseFlags>()
+  const { topic = null, partition = null, reason = '', output, dryRun = false } = command.opts<PauseFlags>()
   if (partition !== null && topic === null) throw new UsageError('--partition needs --topic')
   await withDesk(command, service, async (desk) => {
+    if (dryRun) {
+      const place = placeOf(service, { topic, partition })
+      if (output === 'json') return printJson({ service, topic, partition, dryRun, would: what })
+      await printLine(`would ${what} ${place}`)
+      const lifted = desk.pauses.filter((other) => covers(other, { topic, partition }))
+      if (what === 'resume' && lifted.length === 0) await printLine('no pause stands there; the dead-letter brake may')
+      return
+    }
     if (what === 'pause') await desk.pause({ topic, partition, reason })
     else await desk.resume({ topic, partition })
-    const place = `${service}${topic === null ? '' : ` ${topic}`}${partition === null ? '' : `-${partition}`}`
+    const place = placeOf(service, { topic, partition })
     if (output === 'json')
       return printJson({ service, topic, partition, state: what === 'pause' ? 'paused' : 'resumed' })
     await printLine(`${place} ${what === 'pause' ? 'stands still' : 'goes on'}`)
@@ -46,6 +56,10 @@ async function change(command: Command, service: string, what: 'pause' | 'resume
       }
     }
   })
+}
+
+function placeOf(service: string, { topic, partition }: Place): string {
+  return `${service}${topic === null ? '' : ` ${topic}`}${partition === null ? '' : `-${partition}`}`
 }
 
 interface Place {

@@ -270,6 +270,18 @@ describe('rights', () => {
     const facts = factsWith({ groups: [groupFacts({}, { mayRead: false })] })
     assert.deepEqual(trouble(facts, 'rights'), ['fail group billing'])
   })
+  test('retry topics are written by the service itself, and are no sources of dead letters', () => {
+    const retry = 'retry.billing.30s'
+    const members = [
+      { assignment: [{ topic: retry, partition: 0 }] },
+    ] as unknown as GroupFacts['description']['members']
+    const groups = [groupFacts({}, { members })]
+    const large = { set: { 'max.message.bytes': '1999999', 'retention.ms': '-1' } }
+    const good = { ...withTopic(topicFacts(retry, large)), groups }
+    assert.deepEqual([...trouble(good, 'dead-letters'), ...trouble(good, 'store'), ...trouble(good, 'rights')], [])
+    const mute = { ...withTopic(topicFacts(retry, { ...large, mayWrite: false })), groups }
+    assert.deepEqual(trouble(mute, 'rights'), [`fail topic ${retry}`])
+  })
   test('a topic that may not be seen is a matter of rights, not of being there', () => {
     const error = new OttlaError('OTTLA_KAFKA_AUTHORIZATION', 'no')
     const facts = withTopic(topicFacts('dlq.billing', { exists: false, partitions: [], configs: {}, error }))

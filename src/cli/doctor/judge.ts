@@ -442,9 +442,9 @@ const rights: Judge = ({ topics, services, groups }) => {
     return [finding('rights', 'cluster', { status: 'skipped', what: 'name a service: --service' })]
   const findings: Finding[] = []
   for (const { service, group, deadLetters: dead, control: steering } of services) {
-    const sources = sourcesOf(group, { groups, topics }).map((each) => each.topic)
+    const read = readBy(group, { groups, topics }).map((each) => each.topic)
     const wanted = [
-      ...sources.map((topic) => [topic, ['Read']] as const),
+      ...read.map((topic) => [topic, retryTopic.test(topic) ? ['Read', 'Write'] : ['Read']] as const),
       [dead, ['Read', 'Write']] as const,
       [steering, ['Read', 'Write']] as const,
     ]
@@ -556,8 +556,16 @@ function clockFindings(check: CheckName, subject: string, told: ClockFacts): rea
   ]
 }
 
+/** `retry.<service>.<delay>`: where records of a service wait. It reads and writes them itself. */
+const retryTopic = /(^|\.)retry\.[a-z][a-z0-9-]*\.[^.]+$/
+
+/** What a group reads that others write. */
+function sourcesOf(group: string, facts: Pick<DoctorFacts, 'groups' | 'topics'>): readonly TopicFacts[] {
+  return readBy(group, facts).filter(({ topic }) => !retryTopic.test(topic))
+}
+
 /** What a group reads, as far as its offsets and members tell. */
-function sourcesOf(group: string, { groups, topics }: Pick<DoctorFacts, 'groups' | 'topics'>): readonly TopicFacts[] {
+function readBy(group: string, { groups, topics }: Pick<DoctorFacts, 'groups' | 'topics'>): readonly TopicFacts[] {
   const facts = groups.find((each) => each.description.group === group)
   const names = new Set(facts?.progress.map((each) => each.topic))
   for (const { assignment } of facts?.description.members ?? []) for (const { topic } of assignment) names.add(topic)
