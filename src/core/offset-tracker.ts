@@ -5,8 +5,11 @@
  * still open, plus the runs of finished ones beyond it, so that a new owner does not redo them. Positions may have gaps
  * (compaction, control records): a gap counts as finished together with what surrounds it.
  *
- * Open and finished-beyond records live in a ring indexed by a running number, the ticket. Opening and finishing are
- * O(1); the ring is as long as the distance between the oldest open record and the newest.
+ * Only open records are kept, as a list in the order of their positions; each knows the run of finished ones that follows
+ * it. Opening and finishing are O(1), a checkpoint is O(open), and memory follows the open records: a record that stays
+ * open for an hour costs the same however many finish beyond it.
+ *
+ *   open 3 ──► finished 4 to 8 ──► open 9 ──► (none) ──► open 10 ──► finished 11
  *
  * The checkpoint the partition was gained with may hold finished ranges of the previous owner. They are believed here
  * (the adapter has validated them): records inside are to be skipped, and ranges not yet reached stay in our own
@@ -19,14 +22,26 @@ export interface Progress {
   readonly finished: readonly number[]
 }
 
+const none = -1
+const firstSlots = 256
+/** A ticket is a slot and how often that was taken. Budgets keep a partition far below so many open records. */
+const slotsMax = 2 ** 22
+
 export class OffsetTracker {
-  /** Position by ticket, a power-of-two ring. */
-  #positions = new Float64Array(256)
-  #finished = new Uint8Array(256)
-  #mask = 255
-  /** Ticket of the oldest one not yet passed, and of the next one to come. */
-  #head = 0
-  #tail = 0
+  /** By slot: the position of the open record there, and the finished run behind it; -1: none. */
+  #positions = new Float64Array(firstSlots)
+  #runFrom = new Float64Array(firstSlots)
+  #runLast = new Float64Array(firstSlots)
+  /** By slot: the open records before and after it; -1: none. Free slots are chained by `#after`. */
+  #before = new Int32Array(firstSlots)
+  #after = new Int32Array(firstSlots)
+  /** By slot: how often it was taken, odd while it is open. Part of a ticket, so that an old one is known as such. */
+  #turns = new Float64Array(firstSlots)
+  #oldest = none
+  #newest = none
+  #free = none
+  /** Slots from here on were never used. */
+  #unused = 0
   #open = 0
   /** Everything below was looked at: fetched, or known not to exist. */
   #next: number
@@ -50,24 +65,41 @@ export class OffsetTracker {
   /** Opens a record and returns its ticket. Positions must ascend. */
   open(position: number): number {
     if (position < this.#next) throw new Error(`position ${position} after ${this.#next}: positions must ascend`)
-    if (this.#tail - this.#head > this.#mask) this.#grow()
-    const slot = this.#tail & this.#mask
+    const slot = this.#take()
     this.#positions[slot] = position
-    this.#finished[slot] = 0
+    this.#runFrom[slot] = none
+    this.#before[slot] = this.#newest
+    this.#after[slot] = none
+    if (this.#newest === none) this.#oldest = slot
+    else this.#after[this.#newest] = slot
+    this.#newest = slot
     this.#open++
     this.#next = position + 1
-    return this.#tail++
+    return this.#turns[slot]! * slotsMax + slot
   }
 
   /** Finishes the record with this ticket, once. */
   finish(ticket: number): void {
-    const slot = ticket & this.#mask
-    if (ticket < this.#head || ticket >= this.#tail || this.#finished[slot] === 1) {
+    const slot = ticket % slotsMax
+    const turn = Math.floor(ticket / slotsMax)
+    if (ticket < 0 || turn % 2 === 0 || slot >= this.#unused || this.#turns[slot] !== turn) {
       throw new Error(`ticket ${ticket} is not open`)
     }
-    this.#finished[slot] = 1
+    const before = this.#before[slot]!
+    const after = this.#after[slot]!
+    if (before === none) this.#oldest = after
+    else {
+      // What was finished before it, itself, and what was finished behind it are one run now.
+      if (this.#runFrom[before] === none) this.#runFrom[before] = this.#positions[slot]!
+      this.#runLast[before] = this.#runFrom[slot] === none ? this.#positions[slot]! : this.#runLast[slot]!
+      this.#after[before] = after
+    }
+    if (after === none) this.#newest = before
+    else this.#before[after] = before
+    this.#turns[slot] = turn + 1
+    this.#after[slot] = this.#free
+    this.#free = slot
     this.#open--
-    while (this.#head < this.#tail && this.#finished[this.#head & this.#mask] === 1) this.#head++
   }
 
   /** Everything below `position` was looked at, even when the batch ended in control records or a gap. */
@@ -87,25 +119,15 @@ export class OffsetTracker {
 
   /** The lowest position not finished. */
   get low(): number {
-    return this.#head < this.#tail ? this.#positions[this.#head & this.#mask]! : this.#lowWithoutOpen()
+    return this.#oldest === none ? this.#lowWithoutOpen() : this.#positions[this.#oldest]!
   }
 
   progress(): Progress {
     const low = this.low
     const finished: number[] = []
-    let from = -1
-    let last = -1
-    for (let ticket = this.#head; ticket < this.#tail; ticket++) {
-      const slot = ticket & this.#mask
-      if (this.#finished[slot] === 1) {
-        if (from < 0) from = this.#positions[slot]!
-        last = this.#positions[slot]!
-      } else if (from >= 0) {
-        finished.push(from, last + 1)
-        from = -1
-      }
+    for (let slot = this.#oldest; slot !== none; slot = this.#after[slot]!) {
+      if (this.#runFrom[slot] !== none) finished.push(this.#runFrom[slot]!, this.#runLast[slot]! + 1)
     }
-    if (from >= 0) finished.push(from, last + 1)
     for (let index = this.#inheritedCursor; index < this.#inherited.length; index += 2) {
       const start = Math.max(this.#inherited[index]!, this.#next, low)
       const end = this.#inherited[index + 1]!
@@ -125,16 +147,29 @@ export class OffsetTracker {
     return low
   }
 
+  /** A slot for one more open record. */
+  #take(): number {
+    let slot = this.#free
+    if (slot === none) {
+      slot = this.#unused++
+      if (slot === this.#positions.length) this.#grow()
+    } else this.#free = this.#after[slot]!
+    this.#turns[slot]!++
+    return slot
+  }
+
   #grow(): void {
-    const size = (this.#mask + 1) * 2
-    const positions = new Float64Array(size)
-    const finished = new Uint8Array(size)
-    for (let ticket = this.#head; ticket < this.#tail; ticket++) {
-      positions[ticket & (size - 1)] = this.#positions[ticket & this.#mask]!
-      finished[ticket & (size - 1)] = this.#finished[ticket & this.#mask]!
+    const size = this.#positions.length * 2
+    if (size > slotsMax) throw new Error(`more than ${slotsMax / 2} records are open in one partition`)
+    const enlarge = <A extends Float64Array | Int32Array>(made: A, from: A): A => {
+      made.set(from)
+      return made
     }
-    this.#positions = positions
-    this.#finished = finished
-    this.#mask = size - 1
+    this.#positions = enlarge(new Float64Array(size), this.#positions)
+    this.#runFrom = enlarge(new Float64Array(size), this.#runFrom)
+    this.#runLast = enlarge(new Float64Array(size), this.#runLast)
+    this.#turns = enlarge(new Float64Array(size), this.#turns)
+    this.#before = enlarge(new Int32Array(size), this.#before)
+    this.#after = enlarge(new Int32Array(size), this.#after)
   }
 }
