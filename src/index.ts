@@ -45,7 +45,16 @@ export type {
   BreakerOptions,
   BreakerRetry,
 } from './runtime/breaker.ts'
-export type { Asked, AskOptions, DeadLetterDesk, LetterGroup, OpenLetter } from './runtime/dlq.ts'
+export type {
+  Asked,
+  AskOptions,
+  DeadLetterDesk,
+  LetterGroup,
+  OpenLetter,
+  SentToSource,
+  ToSourceOptions,
+} from './runtime/dlq.ts'
+export type { Letter, LetterEntry } from './runtime/letters.ts'
 export type { OperableApp, Operations } from './runtime/operations.ts'
 export type { Clock, Log, Store, StoreKind, Transport } from './runtime/ports.ts'
 export {

@@ -91,6 +91,13 @@ export function storeConformance<Tx>(name: string, start: () => Promise<StoreFix
       assert.equal(await version(key), 1)
     })
 
+    test('a partition is known from its first fence on', async () => {
+      const { service, topicId, partition } = await newFence()
+      assert.equal(await one.store.knows(service, topicId, partition), true)
+      assert.equal(await one.store.knows(service, topicId, partition + 1), false)
+      assert.equal(await one.store.knows(service, `${topicId}-anew`, partition), false)
+    })
+
     test('another source or service with the same id is another delivery', async () => {
       const fence = await newFence()
       const delivery = freshDelivery()

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import type { OttlaError } from '../../contract/errors.ts'
 import type { BatchView, Gained, Held, OutgoingRecord, Reader, ReaderEvents, Transport } from '../../runtime/ports.ts'
 
 /** One log with transports on it. */
@@ -62,6 +63,7 @@ class Member implements ReaderEvents {
   readonly held = new Map<string, Gained>()
   readonly seen: Seen[] = []
   readonly told: string[] = []
+  readonly faults: OttlaError[] = []
   /** Awaited in `releasing`. */
   onReleasing: (parts: readonly Held[]) => Promise<void> = async () => undefined
 
@@ -110,8 +112,9 @@ class Member implements ReaderEvents {
     }
   }
 
-  fault(): void {
+  fault(_where: Held | 'group', error: OttlaError): void {
     this.told.push('fault')
+    this.faults.push(error)
   }
 
   heldOf(topic: string, partition: number): Held {
@@ -312,12 +315,14 @@ export function transportConformance(
       const first = new Member(connect(), group, [topic])
       await until(() => first.seen.length === 20, 'twenty')
       const held = first.heldOf(topic, 0)
+      const told = first.held.get(`${topic}/0`)?.stored
       const positions = first.seen.map(({ position }) => position)
       assert.equal(await first.reader.checkpoint(held, { low: positions[5]!, finished: [], strikes: 0 }), 'stored')
       await first.reader[Symbol.asyncDispose]()
       const second = new Member(connect(), group, [topic])
       await until(() => second.seen.length === 15, 'the rest')
       assert.equal(second.held.get(`${topic}/0`)?.checkpoint.low, positions[5])
+      assert.deepEqual([told, second.held.get(`${topic}/0`)?.stored], [false, true], 'was there a checkpoint?')
       assert.equal(second.seen[0]!.position, positions[5])
       await second.reader[Symbol.asyncDispose]()
     })
@@ -395,6 +400,56 @@ export function transportConformance(
         Array.from({ length: 30 }, (_, n) => String(n)),
       )
       await member.reader[Symbol.asyncDispose]()
+    })
+
+    test('a place that the log does not hold is a fault that says what it holds, and a seek goes on', async () => {
+      const topic = await make(1)
+      await fill(topic, 0, 3)
+      const member = new Member(connect(), fresh('group'), [topic])
+      await until(() => member.seen.length === 3, 'three')
+      const held = member.heldOf(topic, 0)
+      const { position } = member.seen[0]!
+      await member.reader.seek(held, { offset: position + 1_000 })
+      await until(() => member.faults.length === 1, 'a fault')
+      const [{ code, details }] = member.faults as [OttlaError]
+      assert.equal(code, 'OTTLA_KAFKA_OFFSET_OUT_OF_RANGE')
+      assert.equal(details['position'], position + 1_000)
+      assert.ok((details['logStart'] as number) <= position && (details['logEnd'] as number) > position + 2)
+      await member.reader.seek(held, { offset: position + 1 })
+      await until(() => member.seen.length === 5, 'two again')
+      await member.reader[Symbol.asyncDispose]()
+    })
+
+    test('a topic may stamp records by itself, and a send is told that time', async () => {
+      const topic = fresh('topic')
+      const configs = { 'message.timestamp.type': 'LogAppendTime' }
+      const [result] = await transport.ensure([{ topic, partitions: 1, configs }])
+      assert.equal(result?.error, undefined)
+      await using writer = await transport.writer()
+      const sent = await writer.send(record(topic, { timestampMs: 1 }))
+      assert.ok(sent.timestampMs > 1_600_000_000_000, `stamped ${sent.timestampMs}`)
+      const [facts] = await transport.describe([topic])
+      assert.equal(facts?.appendTime, true)
+      const member = new Member(connect(), fresh('group'), [topic])
+      await until(() => member.seen.length === 1, 'one')
+      assert.equal(member.seen[0]!.timestampMs, sent.timestampMs)
+      await member.reader[Symbol.asyncDispose]()
+    })
+
+    test('groups of a topic are those with a member at it or a checkpoint in it', async () => {
+      const [topic, other] = [await make(1), await make(1)]
+      await fill(topic, 0, 1)
+      await fill(other, 0, 1)
+      const [staying, gone, stranger] = [fresh('group'), fresh('group'), fresh('group')]
+      const first = new Member(connect(), staying, [topic])
+      const second = new Member(connect(), gone, [topic])
+      const third = new Member(connect(), stranger, [other])
+      await until(() => [first, second, third].every(({ seen }) => seen.length === 1), 'all have begun')
+      await second.reader.checkpoint(second.heldOf(topic, 0), { low: 1, finished: [], strikes: 0 })
+      await second.reader[Symbol.asyncDispose]()
+      assert.deepEqual(await transport.groupsOf(topic), [gone, staying].sort())
+      await first.reader[Symbol.asyncDispose]()
+      await third.reader[Symbol.asyncDispose]()
     })
 
     test('seeking goes back and forth by position', async () => {
