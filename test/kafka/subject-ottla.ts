@@ -66,7 +66,8 @@ class OttlaMember implements SubjectMember {
   readonly #waiting: { readonly held: HeldPartition; readonly record: GivenRecord }[] = []
   readonly #once = new Map<string, HeldPartition>()
   readonly #next = new Map<HeldPartition, number>()
-  #working: Promise<void> = Promise.resolve()
+  /** The record in hand. */
+  #handling: Promise<void> = Promise.resolve()
   #isWorking = false
 
   constructor(client: KafkaClient, options: MemberOptions) {
@@ -90,13 +91,14 @@ class OttlaMember implements SubjectMember {
             const { topic, partition } = held
             this.#waiting.push({ held, record: { topic, partition, offset: records.position(i), value } })
           }
-          if (!this.#isWorking) this.#working = this.#work(options)
+          if (!this.#isWorking) void this.#work(options)
         },
         releasing: async (parts) => {
           for (let i = this.#waiting.length - 1; i >= 0; i--) {
             if (parts.includes((this.#waiting[i] as { held: HeldPartition }).held)) this.#waiting.splice(i, 1)
           }
-          await this.#working
+          // Partitions that stay go on all the while: only what is in hand is waited for.
+          await this.#handling
           for (const held of parts) {
             const offset = this.#next.get(held)
             if (offset !== undefined) await this.#consumer.commit(held, { offset, metadata: '' })
@@ -114,8 +116,11 @@ class OttlaMember implements SubjectMember {
     this.#isWorking = true
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       if (!this.#consumer.owns(next.held)) continue
-      await options.handle(next.record)
-      this.#next.set(next.held, next.record.offset + 1)
+      const { held, record } = next
+      this.#handling = Promise.resolve(options.handle(record)).then(() => {
+        this.#next.set(held, record.offset + 1)
+      })
+      await this.#handling
     }
     this.#isWorking = false
   }
