@@ -84,6 +84,24 @@ describe('the producer', () => {
     assert.equal(producer.bufferedBytes, 0)
   })
 
+  test('a producer that is never idle may work for longer than a record may take', async () => {
+    await using broker = await storingBroker()
+    await using client = make(broker)
+    const deliveryTimeoutMs = 1_500
+    const producer = client.producer({ deliveryTimeoutMs, requestTimeoutMs: 1_000 })
+    const endMs = performance.now() + 1.6 * deliveryTimeoutMs
+    let sent = 0
+    // Each sends again out of the answer to its last one, so that there is always a turn asked for.
+    const run = async (partition: number): Promise<void> => {
+      while (performance.now() < endMs) {
+        await producer.send({ topic: 't', partition, value: String(sent) })
+        sent += 1
+      }
+    }
+    await Promise.all([0, 1, 2, 0, 1, 2].map(run))
+    assert.equal(broker.logs.flat().length, sent)
+  })
+
   test('while one request is unanswered, what comes meanwhile gathers for the next', async () => {
     const held: (() => void)[] = []
     await using broker = await storingBroker((_, store) => held.push(store))

@@ -319,7 +319,7 @@ describe('the fetcher on a cluster that loses records', { skip: skipHarm, timeou
       await until('it is written', async () => {
         await ground.client.cluster.refresh().catch(() => undefined)
         const body = {
-          acks: 1,
+          acks,
           timeoutMs: 10_000,
           topicData: [{ name: topic, partitionData: [{ index: 0, records }] }],
         }

@@ -19,7 +19,7 @@ export interface MemorySample {
   readonly done: boolean
 }
 
-const valueBytes = 4_096
+const valueBytes = 16_384
 const arraySize = 64
 /** Published and not read yet, at most. */
 const backlogBytes = 32 * 1024 * 1024

@@ -370,6 +370,8 @@ export class ProducerLoop {
   #askForTurn(): void {
     if (this.#turnAsked || this.#ended !== null) return
     this.#turnAsked = true
+    // A turn may be asked for by an answer, and what its receiver then sends belongs to it: not to a turn long ago.
+    this.#turnStartMs = performance.now()
     setImmediate(() => {
       this.#turnAsked = false
       if (this.#ended === null) this.#turn()
