@@ -51,7 +51,9 @@ export async function killHolds(options: KillHoldsOptions): Promise<void> {
   const feeding = await stage.open([feeder])
   await using diary = new Diary({ bootstrapServers, topic: Orders.name, service: name, partitions, handlerMs: 2 })
 
+  /** Where each record is stored, and which record is stored at each place. */
   const places = new Map<string, Place>()
+  const names = new Map<string, string>()
   const counts = new Map<string, number>()
   const publish = async (index: number): Promise<void> => {
     const number = Math.floor(index / generation)
@@ -63,6 +65,7 @@ export async function killHolds(options: KillHoldsOptions): Promise<void> {
     counts.set(key, n + 1)
     const { partition, position } = await feeding.publish(Orders.Placed({ key, n }))
     places.set(`${key} ${n}`, { partition, position })
+    names.set(`${partition}@${position}`, `${key} ${n}`)
   }
   let publishing = true
   const stored: Promise<void>[] = []
@@ -151,7 +154,10 @@ export async function killHolds(options: KillHoldsOptions): Promise<void> {
     await until('all that is not dead-lettered is handled', patienceMs, async () => {
       const found = ends()
       open = await desk.letters()
-      for (const { letter } of open) found.add(nameOf(letter.value))
+      for (const { letter } of open) {
+        const { origin } = letter.facts
+        found.add(names.get(`${origin?.partition}@${origin?.position}`) ?? 'a letter of nobody')
+      }
       return found.size === total
     })
     const causes = new Set(open.map(({ letter }) => letter.facts.cause))
@@ -181,11 +187,6 @@ export async function killHolds(options: KillHoldsOptions): Promise<void> {
   assert.deepEqual(restarts(entries), [], 'attempts of a record never begin anew')
   assert.ok(letters > 0 && parkedAtKill.some((count) => count > 0), 'keys were held and parked when processes died')
   assert.ok(believed.maps > 0 && believed.attempts > 0, 'checkpoints held maps and attempts')
-}
-
-function nameOf(value: Uint8Array | null): string {
-  const { key, n } = JSON.parse(Buffer.from(value ?? []).toString()) as { readonly key: string; readonly n: number }
-  return `${key} ${n}`
 }
 
 /** Keys whose last attempt failed. */
