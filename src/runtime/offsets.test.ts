@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { z } from 'zod'
 import { systemClock } from '../adapters/system/clock.ts'
-import type { OttlaError } from '../contract/errors.ts'
+import { OttlaError } from '../contract/errors.ts'
 import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
@@ -145,6 +145,31 @@ test('a place beyond the end of the log stands the partition still, or goes on a
     await until(() => log.group('worker').checkpoints.get('orders/0')?.low === 0, 'placed anew')
     await started.app.publish(Orders.Placed({ id: key.toString(), n: 0 }))
     await until(() => handled.length === 1, 'handled')
+  }
+})
+
+test('a log that lost records which were read here stands still, or is read again from where it differs', async () => {
+  for (const offsetsVanished of [undefined, 'earliest'] as const) {
+    const log = new MemoryLog()
+    const { handled, made } = counting()
+    alarms.length = 0
+    const policy = offsetsVanished === undefined ? {} : { offsetsVanished }
+    await using started = await start([made], { memoryLog: log, store: new MemoryStore(), ...policy })
+    for (let n = 0; n < 3; n++) await started.app.publish(Orders.Placed({ id: 'a', n }))
+    await until(() => started.ended('handled') === 3, 'handled')
+    const held = { topic: 'orders', topicId: log.topic('orders')!.id, partition: 0, ownership: 1 }
+    const details = { position: 3, divergesAt: 1 }
+    started.app.loops[0]!.fault(held, new OttlaError('OTTLA_KAFKA_LOG_TRUNCATED', 'another log', { details }))
+    if (offsetsVanished === undefined) {
+      assert.match(told('OTTLA_RUNTIME_OFFSETS_VANISHED')[0]!.message, /another log\. .*offsetsVanished/)
+      assert.deepEqual(started.app.health().reasons, ['worker: orders-0 stands still: stopped'])
+      continue
+    }
+    await until(() => started.ended('duplicate') === 2, 'read again')
+    await started.app.publish(Orders.Placed({ id: 'a', n: 3 }))
+    await until(() => handled.length === 4, 'goes on')
+    await started.app.loops[0]!.checkpointAll()
+    assert.equal(log.group('worker').checkpoints.get('orders/0')?.low, 4)
   }
 })
 
