@@ -111,13 +111,13 @@ test('acknowledge: before-handling stores the checkpoint first, so a crash loses
     { acknowledge: 'before-handling' },
   )
   const first = await start([worker], { memoryLog: log })
+  dead.push(first.app)
   await first.app.publish(Orders.Placed({ id: 'a', n: 0 }))
   await until(() => first.ended('handled') === 1, 'handled')
   await first.app.publish(Orders.Placed({ id: 'a', n: 1 }))
   await until(() => calls.length === 2, 'begun')
   assert.deepEqual(low, [1, 2], 'each was acknowledged when its handler started')
   first.transport.readers[0]!.kill()
-  dead.push(first.app)
   await using second = await start([worker], { memoryLog: log })
   await second.app.publish(Orders.Placed({ id: 'a', n: 2 }))
   await until(() => second.ended('handled') === 1, 'the next one')
@@ -139,6 +139,7 @@ test('what fails or is still running after it was acknowledged is dropped by nam
     { acknowledge: 'before-handling' },
   )
   const started = await start([worker])
+  dead.push(started.app)
   for (let n = 0; n < 2; n++) await started.app.publish(Orders.Placed({ id: `key-${n}`, n }))
   await until(() => started.ended('dropped') === 1 && started.app.stats()[0]!.inFlight === 1, 'one dropped, one runs')
   await started[Symbol.asyncDispose]()

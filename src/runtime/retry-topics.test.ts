@@ -199,13 +199,13 @@ test('a crash between the retry topic and the checkpoint repeats the record, and
     },
   )
   const first = await start([worker], { memoryLog: log, store })
+  dead.push(first.app)
   // Stored, but the process dies before it is told so.
   const { promise: never } = Promise.withResolvers<void>()
   log.delayAck = ({ topic: name }) => (name.startsWith('retry.') ? never : null)
   await first.app.publish(Orders.Placed({ id: 'a', n: 0 }))
   await until(() => log.records('retry.worker.150ms').length === 1, 'moved')
   first.transport.readers[0]!.kill()
-  dead.push(first.app)
   log.delayAck = () => null
   await using second = await start([worker], { memoryLog: log, store })
   await until(() => log.records('retry.worker.150ms').length === 2, 'moved once more')
