@@ -243,7 +243,7 @@ function gatesOf({ counters, wallMs }: SleepOutcome, count: number): SleepReport
   const commits = counters.requests[commitKey] ?? 0
   const gates: Gate[] = [
     { name: "timers per message, beside the handler's own", value: (counters.timers - count) / count, most: 0.05 },
-    { name: "promises per message, the handler's three included", value: counters.promises / count, most: 5 },
+    { name: "promises per message, the handler's three included", value: counters.promises / count, most: 4.3 },
     {
       name: 'OffsetCommit requests beyond one per 1,000 messages and one per second',
       value: commits - count / 1_000 - wallMs / 1_000,
