@@ -758,11 +758,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (this.#pumping || this.#state !== 'running') return
     this.#pumping = true
     try {
-      const untilMs = this.#surroundings.clock.monotonicMs() + sliceMs
+      let untilMs = Number.POSITIVE_INFINITY
       let count = 0
       while (this.#dispatch.running < this.plan.concurrency) {
         const partition = this.#nextPartition()
         if (partition === null) break
+        // Most often one ending makes room for one start, and then the clock is not looked at.
+        if (count === 1) untilMs = this.#surroundings.clock.monotonicMs() + sliceMs
         if (!this.#reader!.owns(partition.held)) {
           // Perhaps no longer ours: nothing starts. Either `lost` follows, or the session turns out to be alive.
           this.#pumpLater(ownsRecheckMs)
