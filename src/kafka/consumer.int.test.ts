@@ -545,3 +545,28 @@ test('wrong options are all told at once', () => {
     /options are wrong[\s\S]*groupID is not an option; did you mean groupId[\s\S]*heartbeatIntervalMs must be a whole number from 1 to 1000[\s\S]*topics must be a list of topic names/,
   )
 })
+
+test('a topic deleted and made again is told, and read from its start without any commit of the old one', async () => {
+  await using broker = await start(2)
+  await using client = new KafkaClient({ bootstrapServers: broker.bootstrapServers, metadataMaxAgeMs: 100 })
+  await produce(client, 0, 'old-0', 'old-1', 'old-2')
+  await using member = commitsAtRelease(new Member(client, inGroup))
+  await until('the old one is read', () => member.values.length === 3)
+  const before = member.consumer.held()
+  const admin = client.admin()
+  await admin.deleteTopics(['t'])
+  await admin.createTopics([{ topic: 't', partitions: 2 }])
+  await until('it begins anew', () => {
+    const now = member.consumer.held()
+    return now.length === 2 && now.every((held) => !before.includes(held))
+  })
+  await produce(client, 0, 'new-0')
+  await until('the new one is read', () => member.values.includes('0:new-0'))
+  assert.ok(member.told.includes('fault OTTLA_KAFKA_OFFSET_OUT_OF_RANGE'))
+  assert.ok(member.told.includes('lost 0') && member.told.includes('lost 1'))
+  assert.equal(
+    broker.committed('g').some(({ offset }) => offset > 1),
+    false,
+    'no offset of the old topic',
+  )
+})

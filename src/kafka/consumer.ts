@@ -200,6 +200,9 @@ const assignors: Readonly<Record<AssignorName, Assignor>> = {
   range: rangeAssignor,
 }
 
+/** Stands for no topic id, where brokers know none. */
+const zeroId = 'AAAAAAAAAAAAAAAAAAAAAA'
+
 let consumers = 0
 
 const keyOf = (part: Part): string => `${part.topic}\0${part.partition}`
@@ -311,7 +314,8 @@ export class Consumer implements AsyncDisposable {
    */
   async commit(held: HeldPartition, value: Omit<OffsetValue, 'leaderEpoch'>): Promise<CommitResult> {
     if (this.#group === null) throw new OttlaError('OTTLA_CONFIG_INVALID', 'a consumer without groupId cannot commit')
-    if (!this.#ownership.holds(held)) return 'lost'
+    // An offset of a topic that was deleted means nothing in the one made again under its name.
+    if (!this.#ownership.holds(held) || this.#isOfOldTopic(held)) return 'lost'
     const result = await this.#group.commit(held, { ...value, leaderEpoch: this.commitEpoch(held) })
     const progress = this.#progress.get(keyOf(held))
     if (result === 'stored' && progress?.held === held) {
@@ -443,11 +447,31 @@ export class Consumer implements AsyncDisposable {
       const code = this.#cluster.metadata.topic(topic)?.error ?? 0
       if (code !== 0 && !isRetriable(code)) this.#on.fault('group', brokerError(code, `Metadata of topic ${topic}`))
     }
-    if (this.#group !== null) this.#group.start()
-    else {
+    if (this.#group !== null) {
+      this.#metadata = this.#cluster.onMetadata(({ recreated }) => {
+        for (const { topic } of recreated) this.#renew(topic)
+      })
+      this.#group.start()
+    } else {
       this.#metadata = this.#cluster.onMetadata(() => this.#assignAll())
       this.#assignAll()
     }
+  }
+
+  /** A topic was deleted and made again: what we hold of the old one is lost, and what is still ours begins anew. */
+  #renew(topic: string): void {
+    const gone = this.#ownership.all().filter((held) => held.topic === topic && this.#isOfOldTopic(held))
+    if (gone.length === 0) return
+    for (const held of gone) this.#drop(held)
+    void this.#turn(gone, () => this.#on.lost?.(gone))
+    const again = gone.map(({ partition }) => ({ topic, partition })).filter((part) => this.#assigned.has(keyOf(part)))
+    for (const part of again) this.#assigned.set(keyOf(part), part)
+    void this.#gain(again, this.#assignment.signal)
+  }
+
+  #isOfOldTopic({ topic, topicId }: HeldPartition): boolean {
+    const id = this.#cluster.metadata.topic(topic)?.id ?? zeroId
+    return id !== zeroId && topicId !== zeroId && topicId !== '' && id !== topicId
   }
 
   /** Without a group: everything there is, and what is added later. */
