@@ -11,6 +11,14 @@ import { service } from './service.ts'
 const Orders = topic('orders', { key: 'id', partitions: 1, events: { Placed: z.object({ id: z.string() }) } })
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const endMs = performance.now() + 20_000
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
+    await new Promise((done) => setTimeout(done, 2))
+  }
+}
+
 test('a detached failure is reported with its record, what runs is finished, and the process exits with 1', async () => {
   let fault: (error: unknown) => void = () => assert.fail('nobody watches')
   const exited = Promise.withResolvers<number>()
@@ -100,14 +108,14 @@ test('a handler that ignores its deadline for as long again: alarm, not live, dr
     const first = await open(true)
     await first.publish(Orders.Placed({ id: 'stuck' }))
     await first.publish(Orders.Placed({ id: 'other' }))
-    while (!first.health().reasons.includes('the app is stopped')) await new Promise((done) => setTimeout(done, 2))
+    await until(() => first.health().reasons.includes('the app is stopped'), 'drained')
     const { live, ready, reasons } = first.health()
     assert.deepEqual([live, ready], [false, false])
     assert.ok(reasons.includes('worker: orders.Placed ignores its deadline'), reasons.join())
     assert.ok(said.some((text) => text.includes('orders.Placed has not settled 100 ms after its signal aborted')))
     // Others take over what it held, and handle that record.
     const second = await open(false)
-    while (!handled.includes('stuck')) await new Promise((done) => setTimeout(done, 2))
+    await until(() => handled.includes('stuck'), 'taken over')
     assert.deepEqual(handled, ['other', 'stuck'])
     await second[Symbol.asyncDispose]()
     assert.deepEqual(exited, guards ? [1] : [])
