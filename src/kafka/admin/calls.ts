@@ -36,12 +36,14 @@ export interface GroupQuestion<A extends ApiKey> extends Versions {
   readonly body: (groups: readonly string[]) => Body<A>
   /** Kafka's code about one group in an answer. */
   readonly code: (answer: Responses[A], group: string) => number
+  /** Asked again after it may have been done, it would be answered otherwise: so it is not. Default false. */
+  readonly isOnce?: boolean
 }
 
 /** A question to the leaders of many partitions. */
 export interface LeaderQuestion<I extends PartitionName, R> {
-  /** Asks one leader about its items; `result` gives the result of one, or Kafka's code when it is none. */
-  readonly ask: (leader: number, items: readonly I[]) => Promise<(item: I) => R | number>
+  /** Asks one leader about its items. What it gives says the result of each, or Kafka's code when it is none. */
+  readonly ask: (leader: number, items: readonly I[], call: RequestOptions) => Promise<(item: I) => R | number>
   readonly failed: (item: I, error: OttlaError) => R
   /** "ListOffsets of x-3", for errors. */
   readonly what: (item: I) => string
@@ -115,20 +117,22 @@ export class AdminCalls {
   ): Promise<ReadonlyMap<string, Responses[A] | OttlaError>> {
     const deadlineMs = performance.now() + this.timeoutMs(options)
     const results = new Map<string, Responses[A] | OttlaError>()
+    const troubles = new Map<string, OttlaError>()
     for (;;) {
-      const isLast = performance.now() + retryPauseMs >= deadlineMs
+      const isLast = (): boolean => performance.now() + retryPauseMs >= deadlineMs
+      const left = leftOf(options, deadlineMs)
       const byNode = new Map<number, string[]>()
       await Promise.all(
         [...new Set(groups)]
           .filter((group) => !results.has(group))
           .map(async (group) => {
             try {
-              const node = await this.cluster.coordinator(group, this.call(options))
+              const node = await this.cluster.coordinator(group, this.call(left))
               const others = byNode.get(node)
               if (others === undefined) byNode.set(node, [group])
               else others.push(group)
             } catch (error) {
-              results.set(group, itemError(error, options))
+              results.set(group, moreTelling(itemError(error, options), troubles.get(group)))
             }
           }),
       )
@@ -136,18 +140,20 @@ export class AdminCalls {
         [...byNode].map(async ([node, asked]) => {
           try {
             const body = question.body(asked)
-            const answer = await this.cluster.request(node, question.api, body, this.call({ ...options, ...question }))
+            const answer = await this.cluster.request(node, question.api, body, this.call({ ...question, ...left }))
             for (const group of asked) {
               const code = question.code(answer.body, group)
-              if (isLast || !coordinatorAway.includes(code)) results.set(group, answer.body)
+              if (isLast() || !coordinatorAway.includes(code)) results.set(group, answer.body)
               else if (code !== ErrorCode.COORDINATOR_LOAD_IN_PROGRESS) this.cluster.forgetCoordinator(group, node)
             }
           } catch (error) {
             const known = itemError(error, options)
             for (const group of asked) {
               if (known.retriable) this.cluster.forgetCoordinator(group, node)
-              // Nothing was sent: another try repeats nothing.
-              if (isLast || known.details?.['sent'] !== false) results.set(group, known)
+              const mayRepeat = known.details['sent'] === false || (known.retriable && question.isOnce !== true)
+              const trouble = moreTelling(known, troubles.get(group))
+              troubles.set(group, trouble)
+              if (isLast() || !mayRepeat) results.set(group, trouble)
             }
           }
         }),
@@ -176,13 +182,16 @@ export class AdminCalls {
   ): Promise<readonly R[]> {
     const deadlineMs = performance.now() + this.timeoutMs(options)
     const results = new Map<I, R>()
+    const troubles = new Map<I, OttlaError>()
     await this.cluster.ensureTopics([...new Set(items.map((item) => item.topic))], this.call(options))
     for (let round = 0; results.size < items.length; round += 1) {
       if (round > 0) await this.cluster.refresh()
-      const isLate = performance.now() >= deadlineMs
-      const fail = (item: I, error: OttlaError): void => {
+      const left = leftOf(options, deadlineMs)
+      const fail = (item: I, failure: OttlaError): void => {
+        const error = moreTelling(failure, troubles.get(item))
         const rounds = error.kafka?.code === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION ? roundsUnknown : roundsMax
-        if (error.retriable && !isLate && round < rounds) return
+        troubles.set(item, error)
+        if (error.retriable && performance.now() < deadlineMs && round < rounds) return
         results.set(item, question.failed(item, error))
       }
       const open = items.filter((item) => !results.has(item))
@@ -198,7 +207,7 @@ export class AdminCalls {
             return
           }
           try {
-            const result = await question.ask(leader, asked)
+            const result = await question.ask(leader, asked, this.call(left))
             for (const item of asked) {
               const told = result(item)
               if (typeof told === 'number') fail(item, brokerError(told, question.what(item)))
@@ -229,6 +238,16 @@ export class AdminCalls {
     }
     return requests
   }
+}
+
+/** That time was up while trying again says less than what went wrong before. */
+function moreTelling(now: OttlaError, before: OttlaError | undefined): OttlaError {
+  return now.code === 'OTTLA_KAFKA_TIMEOUT' && before !== undefined ? before : now
+}
+
+/** The same options with the time that is left. */
+function leftOf(options: AdminCallOptions, deadlineMs: number): AdminCallOptions {
+  return { ...options, timeoutMs: Math.max(1, Math.ceil(deadlineMs - performance.now())) }
 }
 
 /** Items of a list by topic, as most requests want them. */

@@ -172,6 +172,7 @@ export async function deleteGroups(
     {
       api: Api.DeleteGroups,
       body: (asked) => ({ groupsNames: asked }),
+      isOnce: true,
       code: (answer, group) => answer.results.find((r) => r.groupId === group)?.errorCode ?? -1,
     },
     options,

@@ -38,7 +38,7 @@ export async function listOffsets(
   return calls.leaders<OffsetQuery, OffsetResult>(
     queries,
     {
-      ask: async (leader, asked) => {
+      ask: async (leader, asked, call) => {
         const { body } = await calls.cluster.request(
           leader,
           Api.ListOffsets,
@@ -47,7 +47,7 @@ export async function listOffsets(
             ...(version >= 2 ? { isolationLevel: options.isolation === 'committed' ? 1 : 0 } : {}),
             topics: byTopic(asked, (q) => ({ partitionIndex: q.partition, timestamp: timestampOf(q.at) })),
           }),
-          calls.call(asked.some((q) => q.at === 'newest') ? { ...options, minVersion: newestSince } : options),
+          asked.some((q) => q.at === 'newest') ? { ...call, minVersion: newestSince } : call,
         )
         return ({ topic, partition }) => {
           const told = body.topics.find((t) => t.name === topic)?.partitions.find((p) => p.partitionIndex === partition)

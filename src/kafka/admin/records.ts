@@ -22,7 +22,7 @@ export async function deleteRecords(
   return calls.leaders<RecordDeletion, RecordDeletionResult>(
     records,
     {
-      ask: async (leader, asked) => {
+      ask: async (leader, asked, call) => {
         const { body } = await calls.cluster.request(
           leader,
           Api.DeleteRecords,
@@ -30,7 +30,7 @@ export async function deleteRecords(
             topics: byTopic(asked, (r) => ({ partitionIndex: r.partition, offset: r.beforeOffset })),
             timeoutMs: calls.timeoutMs(options),
           },
-          calls.call(options),
+          call,
         )
         return ({ topic, partition }) => {
           const told = body.topics.find((t) => t.name === topic)?.partitions.find((p) => p.partitionIndex === partition)
