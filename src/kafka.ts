@@ -28,7 +28,9 @@ export { Admin } from './kafka/admin.ts'
 export { KafkaClient } from './kafka/client.ts'
 export type {
   AssignedPartition,
+  AssignorName,
   CommitResult,
+  CommittedPosition,
   ConsumerEvents,
   ConsumerOptions,
   FetchedBatch,
