@@ -11,9 +11,9 @@ test('a key whose calls time out waits, and the others go on', { skip }, async (
     bootstrapServers: bootstrapServers!,
     keys: 500,
     partitions: 4,
-    deadMs: 6_000,
+    deadMs: 4_000,
     timeoutMs: 100,
-    deadRecords: 50,
+    deadRecords: 40,
     say: (line) => t.diagnostic(line),
   })
   // A machine shared with other tests: only that nothing stands still. The soak compares the speeds.

@@ -11,14 +11,15 @@ test('a mix of failures under rebalances loses, doubles and disorders nothing, a
 }, async (t) => {
   const report = await failureMix({
     bootstrapServers: bootstrapServers!,
-    records: 5_000,
-    keys: 500,
+    records: 3_000,
+    keys: 300,
     partitions: 6,
     transientShare: 0.05,
-    poisonShare: 0.002,
+    poisonShare: 0.003,
     rebalanceEveryMs: 1_500,
-    capacityRecords: 6_000,
+    capacityRecords: 3_000,
     load: 0.3,
+    playMaxMs: 6_000,
     say: (line) => t.diagnostic(line),
   })
   assert.ok(report.rebalances > 0)

@@ -9,6 +9,6 @@ test('kills while keys are parked and held: order, attempts and what is on recor
   skip,
 }, async (t) => {
   const say = (line: string) => t.diagnostic(line)
-  const sizes = { kills: 4, partitions: 3, keys: 40, recordsPerSecond: 60 }
+  const sizes = { kills: 3, partitions: 3, keys: 40, recordsPerSecond: 60 }
   await killHolds({ bootstrapServers: bootstrapServers!, ...sizes, say })
 })

@@ -10,7 +10,7 @@ const growthMaxMiB = 256
 for (const kind of ['flowing', 'parked'] as const) {
   test(`records of one MiB and slow handlers stay within the memory budget (${kind})`, { skip }, async (t) => {
     const say = (line: string) => t.diagnostic(line)
-    const sizes = { partitions: 12, handlerMs: 500, lastsMs: 6_000, preload: 200 }
+    const sizes = { partitions: 12, handlerMs: 500, lastsMs: 3_000, preload: 150 }
     const report = await largeRecords({ bootstrapServers: bootstrapServers!, ...sizes, kind, say })
     assert.ok(report.peakMiB <= report.baseMiB + growthMaxMiB, `${report.baseMiB} MiB grew to ${report.peakMiB} MiB`)
   })

@@ -9,6 +9,6 @@ test('a record that aborts every process is dead-lettered as ProcessDied, and al
   skip,
 }, async (t) => {
   const say = (line: string) => t.diagnostic(line)
-  const sizes = { members: 3, partitions: 3, records: 600, keys: 60 }
+  const sizes = { members: 3, partitions: 3, records: 300, keys: 60 }
   await processDied({ bootstrapServers: bootstrapServers!, ...sizes, say })
 })
