@@ -11,6 +11,7 @@ import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
 import { RunningApp } from './app.ts'
 import { alarm } from './channels.ts'
 import { DeadLetterDesk } from './dlq.ts'
+import type { Transport } from './ports.ts'
 import { type AnyService, service } from './service.ts'
 import type { LooseDefinition } from './wiring.ts'
 
@@ -121,6 +122,42 @@ test('a record waits at least its delay, whatever the clock of the host says, an
       assert.ok(second! - first! >= delayMs - 2 && second! - first! < 5_000, `waited ${second! - first!} ms`)
     }
   }
+})
+
+test('while the first record of a retry partition is not due, no more of it is fetched, and its neighbours flow', async () => {
+  const log = new MemoryLog({ batchRecordsMax: 5 })
+  const inner = memoryTransport(log)
+  let taken = 0
+  const transport: Transport = {
+    ...inner,
+    reader: (options, on) =>
+      inner.reader(options, {
+        gained: (parts) => on.gained(parts),
+        releasing: (parts, deadlineMs) => on.releasing(parts, deadlineMs),
+        lost: (parts) => on.lost(parts),
+        fault: (where, error) => on.fault(where, error),
+        batch: (held, records) => {
+          if (held.topic.startsWith('retry.')) taken += records.count
+          on.batch(held, records)
+        },
+      }),
+  }
+  let late = 0
+  const worker = service('worker', { ...unordered, retryDelays: ['700ms'] }).on(
+    Orders.Placed,
+    ({ id }, { message }) => {
+      if (message.attempt > 1) late++
+      else if (id === 'bad') throw new Error('once')
+    },
+  )
+  await using started = await start([worker], { memoryLog: log, transport })
+  const { app, ended } = started
+  for (let n = 0; n < 100; n++) await app.publish(Orders.Placed({ id: 'bad', n }))
+  for (let n = 0; n < 20; n++) await app.publish(Orders.Placed({ id: 'good', n }))
+  await until(() => ended('handled', 'orders') === 20 && ended('moved') === 100, 'all moved, the good ones handled')
+  if (late === 0) assert.ok(taken <= 10, `${taken} records were taken in before the first was due`)
+  await until(() => late === 100, 'all came back')
+  assert.equal(taken, 100)
 })
 
 test('attempts used up end in a dead letter of the source record, and a redrive has it handled', async () => {
