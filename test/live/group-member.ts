@@ -9,14 +9,16 @@ const { bootstrapServers, ...options } = JSON.parse(process.argv[2] ?? '{}') as 
   bootstrapServers: string
 }
 const say = (line: object): void => {
-  process.stdout.write(`${JSON.stringify({ ...line, atMs: Date.now() })}\n`)
+  process.stdout.write(`${JSON.stringify({ atMs: Date.now(), ...line })}\n`)
 }
 const client = new KafkaClient({ bootstrapServers })
 const consumer = client.consumer(options, {
   gained: (parts) => say({ gained: parts.map(({ held }) => held.partition) }),
   batch: (held, records) => {
+    // Handed over now, however long it takes to say it: who is frozen half way has begun before.
+    const atMs = Date.now()
     for (let i = 0; i < records.count; i++) {
-      say({ topic: held.topic, partition: held.partition, value: Buffer.from(records.value(i) ?? []).toString() })
+      say({ topic: held.topic, partition: held.partition, value: Buffer.from(records.value(i) ?? []).toString(), atMs })
     }
     void consumer.commit(held, { offset: records.nextPosition, metadata: '' })
   },
