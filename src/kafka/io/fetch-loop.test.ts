@@ -158,10 +158,16 @@ class Script implements AsyncDisposable {
   readonly faults: string[] = []
   onBatch: (held: HeldPartition, records: FetchedBatch) => void = () => undefined
 
-  constructor(partitions: number, more: { readonly outOfRange?: 'earliest' | 'latest' } = {}) {
+  constructor(
+    partitions: number,
+    more: {
+      readonly outOfRange?: 'earliest' | 'latest'
+      readonly retryBackoffMs?: number
+      readonly retryBackoffMaxMs?: number
+    } = {},
+  ) {
     this.cluster = new ScriptedCluster(partitions)
     const options = {
-      ...more,
       isolation: 'read_committed',
       maxWaitMs: 500,
       minBytes: 1,
@@ -173,6 +179,7 @@ class Script implements AsyncDisposable {
       retryBackoffMaxMs: 4,
       compression: builtInCompression,
       lane: 'fetch',
+      ...more,
     } as const
     this.loop = new FetchLoop(this.cluster as unknown as Cluster, options, {
       batch: (held, records) => {
@@ -268,7 +275,7 @@ test('bytes without a whole batch are a fault, not a question asked for ever', a
 })
 
 test('a broker that sends only what lies before the position is asked again after a pause, not in a circle', async () => {
-  await using s = new Script(1)
+  await using s = new Script(1, { retryBackoffMs: 300, retryBackoffMaxMs: 300 })
   s.hold(0, 5)
   const fetch = await s.cluster.next(0)
   fetch.answer({ 0: { records: batch(0, ['a']) } })
