@@ -116,3 +116,19 @@ test('clearing forgets all and says how many', () => {
   assert.equal(lanes.open, 0)
   assert.equal(lanes.next(), undefined)
 })
+
+test('a lane with a long queue takes turns with all others, and neither keeps the other waiting', () => {
+  const lanes = new Lanes<Item>()
+  for (let i = 0; i < 60; i++) lanes.offer('hot', new Item('hot', i))
+  for (let i = 0; i < 100; i++) lanes.offer(`cold-${i}`, new Item(`cold-${i}`, i))
+  const started: string[] = []
+  for (let i = 0; i < 60; i++) {
+    const item = lanes.next()!
+    started.push(item.key === 'hot' ? 'hot' : 'cold')
+    lanes.settle(item)
+  }
+  // It was the first of all, and long only from then on.
+  const later = started.slice(1)
+  assert.equal(later.filter((kind) => kind === 'hot').length, 30)
+  assert.ok(!later.join(' ').includes('hot hot') && !later.join(' ').includes('cold cold'))
+})

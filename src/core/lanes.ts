@@ -16,6 +16,9 @@
  *                 └──────────────── waiting ◄──────────────────────┘
  *                                      └──────── take() ──────────►
  *
+ * Heads start in the order in which they became ready, with one exception: a lane with a long queue behind it is what all
+ * else will wait for in the end, so those take turns with the others and do not line up behind every key there is.
+ *
  * The followers of a held key (behind a dead letter) become ready like any other; whoever starts them ends them.
  */
 import type { OpenCounts } from './ledger.ts'
@@ -25,6 +28,8 @@ type LaneState = 'idle' | 'ready' | 'running' | 'waiting'
 /** Lanes without records that are kept at most, and how long the key of such a one may be. */
 const idleMax = 8_192
 const idleKeyLength = 128
+/** From so many followers on a lane is a long one. */
+const longFollowers = 16
 
 interface Lane {
   readonly key: string | null
@@ -48,9 +53,13 @@ export class LaneEntry {
 export class Lanes<E extends LaneEntry> {
   #byKey = new Map<string, Lane>()
   #idle = 0
-  /** Heads that may start, oldest first; linked through `link`. */
+  /** Heads that may start, oldest first; linked through `link`. Those of long lanes stand apart. */
   #readyFirst: LaneEntry | null = null
   #readyLast: LaneEntry | null = null
+  #longFirst: LaneEntry | null = null
+  #longLast: LaneEntry | null = null
+  /** Was the last one taken of a long lane? */
+  #tookLong = false
   #running = 0
   #ready = 0
   #waiting = 0
@@ -89,10 +98,17 @@ export class Lanes<E extends LaneEntry> {
 
   /** Takes the oldest head that may start; it counts as running from now on. */
   next(): E | undefined {
-    const entry = this.#readyFirst
+    const long = this.#longFirst !== null && (!this.#tookLong || this.#readyFirst === null)
+    const entry = long ? this.#longFirst : this.#readyFirst
     if (entry === null) return undefined
-    this.#readyFirst = entry.link
-    if (this.#readyFirst === null) this.#readyLast = null
+    if (long) {
+      this.#longFirst = entry.link
+      if (this.#longFirst === null) this.#longLast = null
+    } else {
+      this.#readyFirst = entry.link
+      if (this.#readyFirst === null) this.#readyLast = null
+    }
+    this.#tookLong = long
     entry.link = null
     this.#ready--
     entry.lane!.state = 'running'
@@ -116,7 +132,8 @@ export class Lanes<E extends LaneEntry> {
     this.#behind--
     lane.head = head
     lane.state = 'ready'
-    this.#pushReady(head)
+    if (lane.followers < longFollowers) this.#pushReady(head)
+    else this.#pushLong(head)
   }
 
   #rest(lane: Lane): void {
@@ -178,15 +195,14 @@ export class Lanes<E extends LaneEntry> {
     const open = this.open
     this.#byKey.clear()
     this.#waitingHeads.clear()
-    this.#readyFirst = null
-    this.#readyLast = null
+    this.#readyFirst = this.#readyLast = this.#longFirst = this.#longLast = null
     this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = this.#idle = 0
     return open
   }
 
   /** May something start? */
   get hasReady(): boolean {
-    return this.#readyFirst !== null
+    return this.#readyFirst !== null || this.#longFirst !== null
   }
 
   get running(): number {
@@ -226,6 +242,14 @@ export class Lanes<E extends LaneEntry> {
     if (this.#readyLast === null) this.#readyFirst = entry
     else this.#readyLast.link = entry
     this.#readyLast = entry
+    this.#ready++
+  }
+
+  #pushLong(entry: LaneEntry): void {
+    entry.link = null
+    if (this.#longLast === null) this.#longFirst = entry
+    else this.#longLast.link = entry
+    this.#longLast = entry
     this.#ready++
   }
 
