@@ -17,7 +17,7 @@ export interface MortalOptions {
   readonly diary: string
 }
 
-/** A line of a diary: a handler started, failed or came to its end; `settled`: some record left the books. */
+/** A line of a diary: a handler started, failed or came to its end; `settled`: some record of partition `n` left the books. */
 export interface Entry {
   readonly what: 'up' | 'start' | 'fail' | 'end' | 'settled'
   readonly key: string

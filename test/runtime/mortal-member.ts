@@ -12,7 +12,7 @@ import { kafka } from '../../src/adapters/kafka/transport.ts'
 import { app } from '../../src/adapters/system/app.ts'
 import { PermanentError } from '../../src/contract/errors.ts'
 import { topic } from '../../src/contract/topic.ts'
-import { ended } from '../../src/runtime/channels.ts'
+import { type Ended, ended } from '../../src/runtime/channels.ts'
 import { service } from '../../src/runtime/service.ts'
 import type { MortalOptions } from './diary.ts'
 import { quiet } from './stage.ts'
@@ -41,7 +41,7 @@ const worker = service(given.service, { afterDeadLetter: 'hold' }).on(
     write('end', key, n, attempt)
   },
 )
-ended.subscribe(() => write('settled', '-', 0, 0))
+ended.subscribe((record) => write('settled', '-', (record as Ended).partition, 0))
 const consumer = { heartbeatIntervalMs: 300, sessionTimeoutMs: 3_000, fetchMaxWaitMs: 50 }
 const running = await app({
   transport: kafka({ bootstrapServers: given.bootstrapServers, consumer }),
