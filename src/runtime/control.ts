@@ -4,8 +4,10 @@
  * The whole topic is read before the first record of a partition is handled: `ready()` waits until everything has been
  * taken in that was stored when it was called, so a hold that the last owner wrote is known to the next one.
  *
- * What this member writes takes effect here at once. Until its own record comes back, older records with the same key
- * are not believed: else a key just let go would be held again for a moment.
+ * What this member writes takes effect here once it is stored, a key let go at once. What counts is the order of the log,
+ * whichever of acknowledgement and own record arrives first: until the own record has come back, older ones with the same
+ * key are not believed, and an acknowledgement that comes after the key was let go changes nothing. Else a key just let
+ * go would be held again.
  */
 import {
   type CommandRecord,
@@ -40,6 +42,20 @@ export interface ControlEvents {
   resumed(topic: string | null, partition: number | null): void
 }
 
+/** What this member has done under a name, kept until the tail has come to it. */
+interface Own {
+  /** Writes under way. */
+  writes: number
+  /** Counts how often the key was let go: a write that began before one is older than it. */
+  letGo: number
+  /** The key was let go, and that is not stored yet: nothing in the topic is newer. */
+  storing: boolean
+  /** The newest of our records that is acknowledged, -1 for none: older ones of the topic are not believed. */
+  stored: number
+  /** How far the tail has come under this name. */
+  taken: number
+}
+
 /** How long to wait for a topic that cannot be read before `ready` says so. */
 const readyMs = 30_000
 
@@ -49,8 +65,7 @@ export class ControlLog implements AsyncDisposable {
   readonly #pauses = new Map<string, PauseRecord>()
   readonly #parts: ControlParts
   readonly #tail: Tail
-  /** By key: below which position records of the topic are older than what was done here. */
-  readonly #mine = new Map<string, number>()
+  readonly #own = new Map<string, Own>()
   /** Told of every result: whoever waits for one. */
   onResult: (result: ResultRecord) => void = () => undefined
   #events: ControlEvents = { changed: () => undefined, resumed: () => undefined }
@@ -98,24 +113,22 @@ export class ControlLog implements AsyncDisposable {
   /** Stores a record; it counts here once it is stored. */
   async write(record: ControlRecord): Promise<void> {
     const { key, value } = encodeControl(record)
-    await this.#send(controlKey(record), key, value)
-    this.#apply(controlKey(record), record)
-    this.#events.changed()
+    await this.#store({ name: controlKey(record), key, value, record })
   }
 
   /** Lets go what stands under this key, once that is stored. */
   async remove(name: string): Promise<void> {
-    await this.#send(name, encodeUtf8(name), null)
-    this.#apply(name, null)
-    this.#events.changed()
+    await this.#store({ name, key: encodeUtf8(name), value: null, record: null })
   }
 
   /** Lets a held key go at once and stores that in the background: a crash before only holds it longer. */
   release(held: HeldKey): void {
     const name = holdName(held)
-    this.#mine.set(name, Number.POSITIVE_INFINITY)
+    const own = this.#ownOf(name)
+    own.letGo++
+    own.storing = true
     this.#apply(name, null)
-    void this.#persist(name)
+    void this.#persist(name, own)
     this.#events.changed()
   }
 
@@ -124,13 +137,41 @@ export class ControlLog implements AsyncDisposable {
     await this.#tail[Symbol.asyncDispose]()
   }
 
-  async #persist(name: string): Promise<void> {
+  async #store(what: {
+    readonly name: string
+    readonly key: Uint8Array
+    readonly value: Uint8Array | null
+    readonly record: ControlRecord | null
+  }): Promise<void> {
+    const { name } = what
+    const own = this.#ownOf(name)
+    // Held again: nobody need store any more that it was let go.
+    own.storing = false
+    const { letGo } = own
+    own.writes++
+    try {
+      const position = await this.#send(what)
+      if (own.letGo !== letGo || position <= own.stored || position <= own.taken) return
+      own.stored = position
+      this.#apply(name, what.record)
+    } finally {
+      own.writes--
+      this.#forget(name, own)
+    }
+    this.#events.changed()
+  }
+
+  async #persist(name: string, own: Own): Promise<void> {
     const { clock, log, random } = this.#parts
+    const { letGo } = own
     for (let failures = 1; !this.#closed; failures++) {
-      // Held again meanwhile: the newer record says so.
-      if (this.#mine.get(name) !== Number.POSITIVE_INFINITY) return
+      if (own.letGo !== letGo || !own.storing) return
       try {
-        await this.#send(name, encodeUtf8(name), null)
+        const position = await this.#send({ key: encodeUtf8(name), value: null })
+        if (own.letGo !== letGo) return
+        own.storing = false
+        own.stored = Math.max(own.stored, position)
+        this.#forget(name, own)
         return
       } catch (error) {
         log.warn('a key was let go, but that could not be stored; trying again', { key: name, error })
@@ -139,26 +180,36 @@ export class ControlLog implements AsyncDisposable {
     }
   }
 
-  async #send(name: string, key: Uint8Array, value: Uint8Array | null): Promise<void> {
-    const { position } = await this.#parts.writer.send({
-      topic: this.#parts.topic,
-      partition: 0,
-      key,
-      value,
-      headers: [],
-      timestampMs: this.#parts.clock.wallMs(),
-    })
-    this.#mine.set(name, position)
+  async #send({ key, value }: { readonly key: Uint8Array; readonly value: Uint8Array | null }): Promise<number> {
+    const { topic, writer, clock } = this.#parts
+    const sent = await writer.send({ topic, partition: 0, key, value, headers: [], timestampMs: clock.wallMs() })
+    return sent.position
+  }
+
+  #ownOf(name: string): Own {
+    let own = this.#own.get(name)
+    if (own === undefined) {
+      own = { writes: 0, letGo: 0, storing: false, stored: -1, taken: -1 }
+      this.#own.set(name, own)
+    }
+    return own
+  }
+
+  /** The tail has come to all that was done under this name. */
+  #forget(name: string, own: Own): void {
+    if (own.writes === 0 && !own.storing && own.taken >= own.stored) this.#own.delete(name)
   }
 
   #take(records: BatchView): void {
     for (let index = 0; index < records.count; index++) {
       const entry = decodeControl(records.key(index), records.value(index))
       if (entry.kind === 'foreign') continue
-      const mine = this.#mine.get(entry.key)
-      if (mine !== undefined) {
-        if (records.position(index) < mine) continue
-        this.#mine.delete(entry.key)
+      const own = this.#own.get(entry.key)
+      if (own !== undefined) {
+        own.taken = records.position(index)
+        const older = own.storing || own.taken < own.stored
+        this.#forget(entry.key, own)
+        if (older) continue
       }
       this.#apply(entry.key, entry.kind === 'gone' ? null : entry.record)
     }
