@@ -465,7 +465,6 @@ export class RecordBatch {
     const end = isLast ? records.length : this.#index![(index + 1) * stride]!
     const reader = new Reader(records, valueStart + Math.max(0, valueLength), end)
     const count = reader.varint()
-    if (count === 0) return noHeaders
     if (count < 0) throw malformed(`${count} headers`)
     const headers: RecordHeader[] = []
     for (let i = 0; i < count; i++) {
@@ -479,7 +478,7 @@ export class RecordBatch {
     // What is left is exactly the length of the next record.
     if (!isLast) reader.varint()
     reader.finish()
-    return headers
+    return count === 0 ? noHeaders : headers
   }
 
   /**

@@ -60,6 +60,7 @@ test('headers that lie about their lengths are refused in place as they are else
         )
       }
     }),
-    { numRuns: 500 },
+    // Found once: a value that swallows the header's count leaves bytes behind no header at all.
+    { numRuns: 500, examples: [[[{ key: '', value: null }], 505443668, 2]] },
   )
 })

@@ -88,6 +88,6 @@ test('checkpoints come back from the offsets topic as they were written', () => 
   assert.ok(found.length > 0)
   for (const [, offset, leaderEpoch, written, topicId] of found) {
     const facts = { offset: Number(offset), leaderEpoch: Number(leaderEpoch), metadata: written!, topicId: topicId! }
-    assert.deepEqual(decodeCheckpoint({ ...facts, logEnd: 1 }), { finished: [], strikes: 1 })
+    assert.deepEqual(decodeCheckpoint({ ...facts, logEnd: 1 }), { finished: [], strikes: 1, attempts: [] })
   }
 })
