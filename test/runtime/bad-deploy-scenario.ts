@@ -81,14 +81,20 @@ export async function badDeploy(options: BadDeployOptions): Promise<void> {
   const reasons = app.health().reasons.filter((reason) => reason.includes('stands still'))
   assert.ok(reasons.length >= used.size, 'health says what stands')
 
-  // The deploy is mended. A breaker finds out by itself; a brake waits for a word.
+  // The deploy is mended. A breaker finds out by itself; a brake waits for a word. With a bug of many keys both may stand:
+  // what was running when the breaker opened can fill the allowance of one partition.
   seen.broken = false
-  if (kind !== 'bug') {
-    assert.equal(rows().filter(({ standing }) => standing === 'brake').length, used.size)
-    await stage.desk(worker.name, (desk) => desk.resume({ topic: null, partition: null }))
-  }
+  const braked = () => rows().filter(({ standing }) => standing === 'brake').length
+  if (kind !== 'bug') assert.equal(braked(), used.size)
   const dead = () => rows().reduce((sum, { ended }) => sum + ended.deadLettered, 0)
-  await until('everything is drained', 120_000, () => seen.handled.size + dead() === records)
+  let resumed = false
+  await until('everything is drained', 120_000, async () => {
+    if (!resumed && braked() > 0) {
+      resumed = true
+      await stage.desk(worker.name, (desk) => desk.resume({ topic: null, partition: null }))
+    }
+    return seen.handled.size + dead() === records
+  })
   assert.equal(
     rows().reduce((sum, { open }) => sum + open, 0),
     0,
