@@ -397,6 +397,7 @@ export class ProducerLoop {
         for (;;) {
           const { batches } = this.#accumulator.drain(sequencers, {
             identity,
+            node,
             inFlight: broker.inFlight,
             nowMs,
             urgent,

@@ -34,7 +34,7 @@ function add(a: Accumulator<number>, partition: number, bytes = 100, nowMs = 0):
 
 function drain(a: Accumulator<number>, inFlight: number, nowMs = 0, urgent = false) {
   const all = a.byLeader(() => 1).get(1) ?? []
-  return a.drain(all, { identity, inFlight, nowMs, urgent }).batches
+  return a.drain(all, { identity, node: 1, inFlight, nowMs, urgent }).batches
 }
 
 describe('the accumulator', () => {

@@ -70,12 +70,16 @@ export class Accumulator<T> {
     this.#bufferedBytes += sequencer.append(record, caller, nowMs)
   }
 
-  /** Sequencers with work, by the broker that leads their partition; -1: nobody does. */
+  /**
+   * Sequencers with work, by the broker that leads their partition; -1: nobody does. Without those that wait for answers of
+   * the broker that led before.
+   */
   byLeader(leaderOf: (topic: string, partition: number) => number): Map<number, Sequencer<T>[]> {
     const groups = new Map<number, Sequencer<T>[]>()
     for (const sequencer of this.#active) {
       if (!sequencer.hasWork) continue
       const leader = leaderOf(sequencer.topic, sequencer.partition)
+      if (leader >= 0 && sequencer.waitsElsewhere(leader)) continue
       const group = groups.get(leader)
       if (group === undefined) groups.set(leader, [sequencer])
       else group.push(sequencer)
@@ -91,6 +95,8 @@ export class Accumulator<T> {
     sequencers: readonly Sequencer<T>[],
     now: {
       readonly identity: ProducerIdentity
+      /** The broker. */
+      readonly node: number
       readonly inFlight: number
       readonly nowMs: number
       readonly urgent: boolean
@@ -103,7 +109,7 @@ export class Accumulator<T> {
       if (!this.#isDue(sequencer, now)) continue
       if (bytes >= this.#options.requestBytes) break
       if (sequencer.needsNewId(now.identity)) continue
-      const batch = sequencer.take(now.identity, now.nowMs)
+      const batch = sequencer.take(now.identity, now.nowMs, now.node)
       if (batch === null) continue
       batches.push(batch)
       bytes += batch.builder.size

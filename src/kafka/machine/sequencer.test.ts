@@ -37,6 +37,20 @@ function take(sequencer: Sequencer<number>, nowMs = 0): Batch<number> {
 }
 
 describe('the sequencer', () => {
+  test('sends nothing to a new leader while the old one has answers to give', () => {
+    const s = make()
+    for (let n = 0; n < 3; n += 1) add(s, n)
+    const first = s.take(identity, 0, 1)
+    assert.ok(first !== null)
+    assert.equal(s.waitsElsewhere(2), true)
+    assert.equal(s.take(identity, 0, 2), null)
+    s.onNoAnswer(first, true, at(0))
+    const again = s.take(identity, 1_000, 2)
+    assert.deepEqual([again, again?.sequence], [first, 0], 'the same one goes first')
+    assert.equal(s.take(identity, 1_000, 1), null)
+    assert.equal(s.take(identity, 1_000, 2)?.sequence, 1)
+  })
+
   test('numbers batches one after another and keeps at most five in flight', () => {
     const s = make()
     for (let n = 0; n < 7; n += 1) add(s, n)

@@ -22,6 +22,9 @@
  *   some still lie in a socket, are refused from then on.
  * - UNKNOWN_PRODUCER_ID proves less: the broker has forgotten us. A batch that may have been stored by an earlier attempt
  *   is then given up with "outcome unknown"; the others get the next epoch.
+ * - All batches in flight are at one broker. When the leader has moved, nothing goes to the new one before the answers of
+ *   the old one are in: followers that overtake a batch would be taken in its place, and after five of them the broker no
+ *   longer recognises it and answers OUT_OF_ORDER_SEQUENCE, though it may be stored.
  * - A batch whose time is up is told to its callers at once, but while in flight it keeps its place, for its number is used
  *   up or not depending on its answer. It is never resent.
  *
@@ -168,6 +171,8 @@ export class Sequencer<T> {
   #sealed: Batch<T>[] = []
   #inFlight: Batch<T>[] = []
   #held: Batch<T>[] = []
+  /** The broker that has the batches in flight. */
+  #node = -1
   #producerId = -1
   #epoch = -1
   #nextSequence = 0
@@ -264,9 +269,18 @@ export class Sequencer<T> {
 
   // ── out ──
 
-  /** The next batch to send now, or null. `identity` numbers batches of a partition that has no numbers yet. */
-  take(identity: ProducerIdentity, nowMs: number): Batch<T> | null {
-    if (nowMs < this.sendableAtMs) return null
+  /** Has another broker than this one answers to give? */
+  waitsElsewhere(node: number): boolean {
+    return this.#inFlight.length > 0 && this.#node !== node
+  }
+
+  /**
+   * The next batch to send to the broker `node` now, or null. `identity` numbers batches of a partition that has no numbers
+   * yet.
+   */
+  take(identity: ProducerIdentity, nowMs: number, node = -1): Batch<T> | null {
+    if (nowMs < this.sendableAtMs || this.waitsElsewhere(node)) return null
+    this.#node = node
     if (this.#inFlight.length === 0 && this.#gap) this.#renumber(identity)
     let batch = this.#held.shift()
     if (batch === undefined) {
