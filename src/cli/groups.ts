@@ -14,6 +14,7 @@ import { existingTopic, withClient } from './open-topic.ts'
 import {
   addOutputOption,
   NotFoundError,
+  type OutputFlags,
   type OutputFormat,
   printable,
   printJson,
@@ -24,11 +25,7 @@ import {
   wholeNumber,
 } from './output.ts'
 
-interface Output {
-  readonly output: OutputFormat
-}
-
-interface ResetFlags extends Output {
+interface ResetFlags extends OutputFlags {
   readonly topic: readonly string[]
   readonly allTopics?: boolean
   readonly toEarliest?: boolean
@@ -41,7 +38,7 @@ interface ResetFlags extends Output {
   readonly dryRun?: boolean
 }
 
-interface DeleteFlags extends Output {
+interface DeleteFlags extends OutputFlags {
   readonly dryRun?: boolean
 }
 
@@ -84,7 +81,7 @@ export function addGroupsCommand(program: Command): void {
 }
 
 async function listGroups(command: Command): Promise<void> {
-  const { output } = command.opts<Output>()
+  const { output } = command.opts<OutputFlags>()
   const found = await withClient(command, (client) => client.admin().listGroups())
   if (output === 'json') return printJson(found)
   const rows = found.map(({ group, state, type, protocolType }) => [
@@ -109,7 +106,7 @@ interface GroupPartition extends PartitionName {
 }
 
 async function describeGroup(command: Command, group: string): Promise<void> {
-  const { output } = command.opts<Output>()
+  const { output } = command.opts<OutputFlags>()
   const { described, partitions } = await withClient(command, async (client) => {
     const admin = client.admin()
     const { described, committed } = await existingGroup(admin, group)

@@ -4,6 +4,11 @@ import type { Command } from 'commander'
 
 export type OutputFormat = 'text' | 'json'
 
+/** The flags of a command that has no others than `addOutputOption` gives it. */
+export interface OutputFlags {
+  readonly output: OutputFormat
+}
+
 /** `ottla consume … | head -1` closes the pipe after a line: that is an end and no error. Call once at the start. */
 export function endWithReader(): void {
   for (const stream of [process.stdout, process.stderr]) {

@@ -7,7 +7,7 @@ import { withClient } from './open-topic.ts'
 import {
   addOutputOption,
   NotFoundError,
-  type OutputFormat,
+  type OutputFlags,
   printable,
   printJson,
   printLine,
@@ -17,15 +17,11 @@ import {
   wholeNumber,
 } from './output.ts'
 
-interface Output {
-  readonly output: OutputFormat
-}
-
-interface ListFlags extends Output {
+interface ListFlags extends OutputFlags {
   readonly internal?: boolean
 }
 
-interface CreateFlags extends Output {
+interface CreateFlags extends OutputFlags {
   readonly partitions?: number
   readonly replicationFactor?: number
   readonly config: Readonly<Record<string, string>>
@@ -33,7 +29,7 @@ interface CreateFlags extends Output {
   readonly dryRun?: boolean
 }
 
-interface AlterFlags extends Output {
+interface AlterFlags extends OutputFlags {
   readonly partitions?: number
   readonly config: Readonly<Record<string, string>>
   readonly deleteConfig: readonly string[]
@@ -42,11 +38,11 @@ interface AlterFlags extends Output {
   readonly dryRun?: boolean
 }
 
-interface ConfigsFlags extends Output {
+interface ConfigsFlags extends OutputFlags {
   readonly all?: boolean
 }
 
-interface DeleteFlags extends Output {
+interface DeleteFlags extends OutputFlags {
   readonly dryRun?: boolean
 }
 
@@ -136,7 +132,7 @@ async function createTopic(command: Command, topic: string): Promise<void> {
 }
 
 async function describeTopic(command: Command, topic: string): Promise<void> {
-  const flags = command.opts<Output>()
+  const flags = command.opts<OutputFlags>()
   const [found] = await withClient(command, (client) => client.admin().describeTopics([topic]))
   if (found === undefined || found.error?.kafka?.code === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) {
     throw new NotFoundError(`there is no topic '${topic}'`)

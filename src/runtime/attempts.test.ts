@@ -1,11 +1,11 @@
 /** Failed attempts outlive the process that made them. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { systemClock } from '../adapters/system/clock.ts'
 import { topic } from '../contract/topic.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { service } from './service.ts'
 
@@ -19,13 +19,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 const apps: RunningApp[] = []
 after(() => Promise.all(apps.map((app) => app[Symbol.asyncDispose]())))
 
-async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await sleep(2)
-  }
-}
+const until = untilWithin(5_000)
 
 async function start(log: MemoryLog, attempts: [string, number][]) {
   const transport = memoryTransport(log)

@@ -8,6 +8,7 @@ import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { Breaker, breakerSettings } from './breaker.ts'
 import { alarm, ended as endedChannel } from './channels.ts'
@@ -25,13 +26,7 @@ const Users = topic('users', { key: 'id', partitions: 1, events: { Joined: z.obj
 const quietLog = { debug() {}, info() {}, warn() {}, error() {} }
 const machine = { clock: systemClock, log: quietLog, random: () => 0.001, instance: 'test' }
 
-async function until(condition: () => boolean, what: string, maxMs = 10_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(10_000)
 
 async function start(services: readonly AnyService[], more: Partial<LooseDefinition> = {}) {
   const log = new MemoryLog()

@@ -12,6 +12,7 @@ import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { Breaker, breakerSettings } from './breaker.ts'
 import { DeadLetterDesk } from './dlq.ts'
@@ -27,13 +28,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 const machine = { clock: systemClock, log: quiet, random: () => 0.001, instance: 'test' }
 const why = { reason: 'test', perSecond: 10_000, waitMs: 10_000 }
 
-async function until(condition: () => boolean, what: string, maxMs = 10_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(10_000)
 
 async function start(made: AnyService) {
   const log = new MemoryLog()

@@ -9,6 +9,7 @@ import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { DeadLetterDesk } from './dlq.ts'
 import { LetterReader } from './letters.ts'
@@ -23,13 +24,7 @@ const Orders = topic('orders', {
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 const fast = { perSecond: 10_000 }
 
-async function until(condition: () => boolean, what: string, maxMs = 10_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(10_000)
 
 /** Counts the tails that are opened. */
 function counted(log: MemoryLog): { readonly transport: Transport; tails: number; open: number } {

@@ -10,6 +10,7 @@ import { topic } from '../contract/topic.ts'
 import { balances, type Ending, Ledger } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, MemoryReader, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { alarm, ended as endedChannel } from './channels.ts'
 import type { Checkpoint, Held } from './ports.ts'
@@ -28,13 +29,7 @@ const text = (bytes: Uint8Array | null | undefined) => (bytes ? Buffer.from(byte
 const quietLog = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** Waits for a condition, with a bound that only a failure meets. */
-async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(5_000)
 
 interface Started {
   readonly app: RunningApp

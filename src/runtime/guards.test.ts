@@ -5,19 +5,14 @@ import { systemClock } from '../adapters/system/clock.ts'
 import type { OttlaError } from '../contract/errors.ts'
 import { topic } from '../contract/topic.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { service } from './service.ts'
 
 const Orders = topic('orders', { key: 'id', partitions: 1, events: { Placed: z.object({ id: z.string() }) } })
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const endMs = performance.now() + 20_000
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(20_000)
 
 test('a detached failure is reported with its record, what runs is finished, and the process exits with 1', async () => {
   let fault: (error: unknown) => void = () => assert.fail('nobody watches')

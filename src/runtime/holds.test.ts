@@ -9,6 +9,7 @@ import { balances, type Ending } from '../core/ledger.ts'
 import { malformedHeaders } from '../testing/malformed-headers.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { DeadLetterDesk } from './dlq.ts'
 import type { AnyService } from './service.ts'
@@ -22,13 +23,7 @@ const Orders = topic('orders', {
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 const why = { reason: 'test', perSecond: 10_000, waitMs: 5_000 }
 
-async function until(condition: () => boolean, what: string, maxMs = 5_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(5_000)
 
 interface Started extends AsyncDisposable {
   readonly app: RunningApp

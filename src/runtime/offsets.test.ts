@@ -8,6 +8,7 @@ import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
 import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
 import { alarm } from './channels.ts'
 import { type AnyService, service } from './service.ts'
@@ -20,13 +21,7 @@ const Orders = topic('orders', {
 })
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
-async function until(condition: () => boolean, what: string, maxMs = 10_000): Promise<void> {
-  const endMs = performance.now() + maxMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`waited in vain for: ${what}`)
-    await new Promise((done) => setTimeout(done, 2))
-  }
-}
+const until = untilWithin(10_000)
 
 async function start(services: readonly AnyService[], more: Partial<LooseDefinition> & { memoryLog?: MemoryLog } = {}) {
   const { memoryLog: log = new MemoryLog(), ...definition } = more
