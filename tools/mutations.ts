@@ -26,7 +26,10 @@ interface Mutation {
 const engine = 'src/runtime/engine.test.ts'
 const holds = 'src/runtime/holds.test.ts'
 const attempts = 'src/runtime/attempts.test.ts'
+const careful = 'src/runtime/careful.test.ts'
+const strikesTest = 'src/core/strikes.test.ts'
 const partition = 'src/runtime/partition.ts'
+const strikes = 'src/core/strikes.ts'
 
 const mutations: readonly Mutation[] = [
   {
@@ -78,9 +81,8 @@ const mutations: readonly Mutation[] = [
   {
     name: 'drop the map of finished records',
     file: partition,
-    find: '    const attempts = this.#attempts(low)\n',
-    replace:
-      '    const attempts = this.#attempts(low)\n    if (finished.length > 0) return { low, finished: [], strikes, attempts }\n',
+    find: '      finished,\n      strikes,\n',
+    replace: '      finished: [],\n      strikes,\n',
     tests: [engine],
   },
   {
@@ -116,10 +118,10 @@ const mutations: readonly Mutation[] = [
   },
   {
     name: 'count no strikes',
-    file: partition,
-    find: '    const strikes = this.#strikes(low, leaving)\n',
-    replace: '    const strikes = 0 * this.#strikes(low, leaving)\n',
-    tests: [engine, attempts],
+    file: strikes,
+    find: 'this.#counted && !leaving ? before + 1 : before',
+    replace: 'before',
+    tests: [strikesTest, engine, attempts],
   },
   {
     name: 'forget the attempts of a process that dies',
@@ -131,14 +133,21 @@ const mutations: readonly Mutation[] = [
   {
     name: 'blame a record that waits for the death of its process',
     file: partition,
-    find: 'const more = this.innocentLow === low ? 0 : 1',
-    replace: 'const more = this.innocentLow === low ? 1 : 1',
-    tests: [attempts],
+    find: 'if (ticket >= 0) standing.add(position)',
+    replace: 'if (ticket < 0) standing.add(position)',
+    tests: [attempts, careful],
+  },
+  {
+    name: 'blame whoever stands first for the death under another one',
+    file: strikes,
+    find: 'else if (position !== null) this.#accused = position',
+    replace: 'else if (position !== null) this.#accused = this.#start.suspect',
+    tests: [strikesTest, careful],
   },
   {
     name: 'start a handler before the strike of its owner is on record',
     file: partition,
-    find: `if (this.state !== 'running' || this.striking) return false`,
+    find: `if (this.state !== 'running' || this.noting) return false`,
     replace: `if (this.state !== 'running') return false`,
     tests: [attempts],
   },

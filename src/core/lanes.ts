@@ -96,9 +96,14 @@ export class Lanes<E extends LaneEntry> {
     else this.#behind++
   }
 
+  /** What `next` would take. */
+  peek(): E | undefined {
+    return ((this.#longIsNext ? this.#longFirst : this.#readyFirst) as E | null) ?? undefined
+  }
+
   /** Takes the oldest head that may start; it counts as running from now on. */
   next(): E | undefined {
-    const long = this.#longFirst !== null && (!this.#tookLong || this.#readyFirst === null)
+    const long = this.#longIsNext
     const entry = long ? this.#longFirst : this.#readyFirst
     if (entry === null) return undefined
     if (long) {
@@ -235,6 +240,18 @@ export class Lanes<E extends LaneEntry> {
   /** Those that wait, for waking them early, cancelling them, or showing them. */
   waitingEntries(): Iterable<E> {
     return this.#waitingHeads as Iterable<LaneEntry> as Iterable<E>
+  }
+
+  /** Those that stand still in place: waiting heads, each with those behind it. */
+  *standingEntries(): Iterable<E> {
+    for (const head of this.#waitingHeads) {
+      yield head as E
+      for (let each = head.lane!.first; each !== null; each = each.link) yield each as E
+    }
+  }
+
+  get #longIsNext(): boolean {
+    return this.#longFirst !== null && (!this.#tookLong || this.#readyFirst === null)
   }
 
   #pushReady(entry: LaneEntry): void {

@@ -122,6 +122,14 @@ export class OffsetTracker {
     return this.#oldest === none ? this.#lowWithoutOpen() : this.#positions[this.#oldest]!
   }
 
+  /** The lowest position that is open and none of these; the next one to come when there is none. */
+  lowBesides(positions: ReadonlySet<number>): number {
+    for (let slot = this.#oldest; slot !== none; slot = this.#after[slot]!) {
+      if (!positions.has(this.#positions[slot]!)) return this.#positions[slot]!
+    }
+    return this.#next
+  }
+
   progress(): Progress {
     const low = this.low
     const finished: number[] = []

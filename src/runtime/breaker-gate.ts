@@ -55,6 +55,11 @@ export class BreakerGate implements Disposable {
     return this.#due && this.#probe === null && (partition.lanes.hasReady || this.#waitingOf(partition) !== undefined)
   }
 
+  /** What `takeProbe` would take. */
+  peekProbe(partition: Partition): Work {
+    return this.#waitingOf(partition) ?? partition.lanes.peek()!
+  }
+
   /** Starts the probe: takes it out of its lane. */
   takeProbe(partition: Partition): Work {
     const met = this.#waitingOf(partition)

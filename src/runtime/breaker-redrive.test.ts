@@ -143,7 +143,8 @@ test('a redriven letter waits at an open breaker uncounted, with its followers b
   await until(() => breaker.counts.changes.open >= opened + 8, 'more probes fail than there are attempts')
   await publish('bad', 2, 3)
   assert.deepEqual([handled, ended('deadLettered')], [[], 1])
-  assert.ok(app.parked().some(({ why: reason }) => reason === 'breaker webhook'))
+  // Between its probes; while it is one, it is not parked.
+  await until(() => app.parked().some(({ why: reason }) => reason === 'breaker webhook'), 'it waits at the breaker')
   down = false
   const { outcomes, open } = await redriving
   assert.deepEqual([outcomes, open], [{ handled: outcomes.handled }, 0])

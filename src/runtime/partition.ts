@@ -24,6 +24,7 @@ import { LaneEntry, Lanes } from '../core/lanes.ts'
 import { Ledger, type LedgerTotals } from '../core/ledger.ts'
 import { OffsetTracker } from '../core/offset-tracker.ts'
 import type { DeadLetterCause, Outcome } from '../core/outcome.ts'
+import { diedMax, Strikes } from '../core/strikes.ts'
 import type { Breaker } from './breaker.ts'
 import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
@@ -62,13 +63,6 @@ export function passes(standing: Standing): boolean {
 export function standingText(standing: Standing): string {
   return standing.why === 'breaker' ? `breaker ${standing.gate.breaker.name}` : standing.why
 }
-
-/** From this many owners lost at one position the partition is handled one record at a time. */
-export const carefulFrom = 3
-/** A record under which this many careful attempts died is given up. */
-const diedMax = 3
-/** Careful mode covers this many positions from where the owners were lost. */
-const carefulSpan = 1_000
 
 /** One record on its way through a partition. */
 export class Work extends LaneEntry {
@@ -167,8 +161,6 @@ export class Partition {
   state: PartitionState
   standing: Standing | null = null
   fence: Fence | null = null
-  /** One at a time until this position, because owners died here. 0: not careful. */
-  carefulUntil: number
   /** The control topic says that it shall stand still. */
   told = false
   /** Redrives in its lanes. */
@@ -185,23 +177,16 @@ export class Partition {
   endedSince = 0
   /** Something changed since the last checkpoint was stored. */
   dirty = false
-  checkpointing: Promise<void> | null = null
+  checkpointing: Promise<boolean> | null = null
   /** Has the loop told the reader to pause? */
   paused = false
   /** Too many records stand still in place. */
   full = false
   /** Resolved when nothing runs any more, while releasing. */
   drained: (() => void) | null = null
-  /** The strike of this ownership has been asked for, and whether it is being written: nothing starts before. */
-  struck = false
-  striking = false
-  /** Progress has been made since, and the checkpoint that takes the strike back has been asked for. */
-  unstruck = false
-  /** Careful mode: the position whose attempt is on record, and whether one is being written. */
-  notedLow = -1
+  /** Whom to blame when this owner dies, and whether that is being put on record: nothing starts before. */
+  readonly strikes: Strikes
   noting = false
-  /** The lowest open position, when its record waits: it has run and the process lives, so nothing that dies now is its fault. */
-  innocentLow = -1
   /** When a record last ended or arrived in an empty partition; monotonic. */
   progressMs = 0
   /** Open records with failed attempts that count: these stand in the checkpoints. */
@@ -224,8 +209,8 @@ export class Partition {
     this.budget = new Budget(plan.budget)
     // Nothing starts before the control topic has been read and the store's fence is there.
     this.state = 'acquiring'
-    this.carefulUntil = gained.checkpoint.strikes >= carefulFrom ? gained.checkpoint.low + carefulSpan : 0
-    const { attempts = [] } = gained.checkpoint
+    const { low, strikes, suspect = low, attempts = [] } = gained.checkpoint
+    this.strikes = new Strikes({ strikes, suspect })
     for (let index = 0; index + 1 < attempts.length; index += 2) {
       this.#triedBefore.set(attempts[index]!, attempts[index + 1]!)
     }
@@ -245,23 +230,26 @@ export class Partition {
     return this.state === 'gone'
   }
 
-  get careful(): boolean {
-    return this.carefulUntil > 0
+  /** The lowest position whose record may yet do harm to the process: neither finished nor standing still. */
+  get front(): number {
+    const { lanes, tracker } = this
+    if (lanes.standing === 0) return tracker.low
+    const standing = new Set<number>()
+    for (const { ticket, position } of lanes.standingEntries()) if (ticket >= 0) standing.add(position)
+    return tracker.lowBesides(standing)
   }
 
   /** May a handler start now? */
   get startable(): boolean {
     const { standing, lanes } = this
-    if (this.state !== 'running' || this.striking) return false
-    if (standing !== null) {
-      // Careful mode has one lane: what waits there is the record that met the breaker.
-      return (
-        standing.why === 'breaker' &&
-        standing.gate.mayProbe(this) &&
-        (!this.careful || (!this.noting && lanes.running === 0))
-      )
-    }
-    return lanes.hasReady && (!this.careful || (!this.noting && lanes.running + lanes.waiting === 0))
+    if (this.state !== 'running' || this.noting) return false
+    if (this.strikes.careful && lanes.running > 0) return false
+    return standing === null ? lanes.hasReady : standing.why === 'breaker' && standing.gate.mayProbe(this)
+  }
+
+  /** What `take` would take. */
+  peek(): Work {
+    return this.standing?.why === 'breaker' ? this.standing.gate.peekProbe(this) : this.lanes.peek()!
   }
 
   /** Takes the next record out of its lane: the probe of a breaker, when it stands for one. */
@@ -285,7 +273,7 @@ export class Partition {
       const work = new Work(this, batch, index, ticket)
       if (this.#triedBefore.size > 0) this.#countBefore(work)
       budget.take(work.bytes)
-      if (position === this.start.low && this.start.strikes >= carefulFrom + diedMax) {
+      if (this.strikes.givesUp(position)) {
         const error = new Error(`the process died ${diedMax} times while handling this record`)
         work.givenUp = { cause: 'processDied', error }
       }
@@ -335,9 +323,15 @@ export class Partition {
   /** What to store now. `leaving`: given back in peace, so this owner was not lost. */
   checkpoint(leaving: boolean): Checkpoint {
     const { low, finished } = this.tracker.progress()
-    const strikes = this.#strikes(low, leaving)
+    const { strikes, suspect } = this.strikes.at(this.strikes.alert ? this.front : low, leaving)
     const attempts = this.#attempts(low)
-    return attempts.length === 0 ? { low, finished, strikes } : { low, finished, strikes, attempts }
+    return {
+      low,
+      finished,
+      strikes,
+      ...(suspect > low && { suspect }),
+      ...(attempts.length > 0 && { attempts }),
+    }
   }
 
   /** Forgets what is open; the caller says how it ended. */
@@ -379,9 +373,7 @@ export class Partition {
     return true
   }
 
-  /** Careful mode handles strictly in order: one lane for all. */
   #laneKey(key: Uint8Array | null): string | null {
-    if (this.careful) return 'careful'
     // Order was given up with the retry topics.
     if (key === null || this.retry !== null) return null
     return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
@@ -400,16 +392,5 @@ export class Partition {
     const pairs = [...this.#triedBefore].filter(([position]) => position >= low)
     for (const { position, counted } of this.tried) pairs.push([position, counted])
     return pairs.sort(([a], [b]) => a - b).flat()
-  }
-
-  #strikes(low: number, leaving: boolean): number {
-    const { start } = this
-    const more = this.innocentLow === low ? 0 : 1
-    if (this.careful) {
-      if (leaving) return carefulFrom
-      return (low === start.low ? start.strikes : carefulFrom) + more
-    }
-    if (low > start.low) return 0
-    return leaving ? start.strikes : start.strikes + more
   }
 }

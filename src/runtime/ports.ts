@@ -76,6 +76,8 @@ export interface Checkpoint {
   readonly low: number
   readonly finished: readonly number[]
   readonly strikes: number
+  /** From where on the record is to be found under which owners died. Absent: `low`. */
+  readonly suspect?: number
   /**
    * Failed attempts of records that are still open, as position, count, position, count … ascending, counts from 1 to 255.
    * A transport may leave out some of them; those records are tried afresh.

@@ -198,7 +198,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       partition.progressMs = this.#surroundings.clock.monotonicMs()
       this.#partitions.set(keyOf(held), partition)
       this.#surroundings.log.debug('gained', { service: this.plan.name, ...placeOf(held) })
-      if (partition.careful) {
+      if (partition.strikes.careful) {
         this.#alarm(partition, 'OTTLA_RUNTIME_CAREFUL', `owners were lost ${gained.checkpoint.strikes} times here`)
       }
       const { logStart, checkpoint } = gained
@@ -387,11 +387,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         partition.full = false
         partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
       }
-      this.#updateFlow(partition)
-      this.#leaveCareful(partition)
       // While one is under way it is not waited for here: each record would, and the next one asks again.
       const due = partition.endedSince >= checkpointCount && partition.checkpointing === null
-      if (due || this.#mayUnstrike(partition)) void this.#checkpoint(partition, false)
+      if (this.#survived(partition) || due) void this.#checkpoint(partition, false)
+      this.#updateFlow(partition)
       if (partition.lanes.running === 0) partition.drained?.()
       this.#armCheckpoint()
     }
@@ -400,13 +399,12 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   parked(work: Work, atMs: number | null): void {
     const { partition } = work
-    if (work.ticket >= 0 && work.position === partition.tracker.low) this.#acquit(partition)
     if (partition.lanes.running === 0) partition.drained?.()
     if (atMs !== null && partition.state !== 'releasing') {
       const { clock } = this.#surroundings
       work.timer = partition.later(clock, atMs - clock.monotonicMs(), () => this.#wake(work))
     }
-    if (isUnnoted(work)) void this.#checkpoint(partition, false)
+    if (this.#survived(partition) || isUnnoted(work)) void this.#checkpoint(partition, false)
     this.#boundStanding(partition)
     this.#updateFlow(partition)
     this.#pump()
@@ -770,13 +768,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
           this.#pumpLater(ownsRecheckMs)
           break
         }
-        if (!partition.struck) {
-          this.#strike(partition)
-          continue
-        }
-        if (partition.careful && !this.#noteCarefulAttempt(partition)) continue
+        if (partition.strikes.alert && !this.#isOnRecord(partition)) continue
         const work = partition.take()
-        if (work.position === partition.innocentLow) this.#suspect(partition)
         try {
           this.#dispatch.start(work)
         } catch (error) {
@@ -990,70 +983,43 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     return true
   }
 
-  // ── careful mode ──
+  // ── strikes ──
 
-  /** The first handler of an ownership: note that this owner has begun, so that its death can be counted. */
-  #strike(partition: Partition): void {
-    partition.struck = true
-    // In careful mode each attempt is noted by itself.
-    if (partition.careful) return
-    partition.striking = true
-    partition.dirty = true
-    // A handler can end the process in its first turn, so it waits; a coordinator that is away holds up nothing for long.
-    void this.#within(noteMaxMs, this.#checkpoint(partition, false)).then(() => {
-      partition.striking = false
-      this.#pump()
-    })
-  }
-
-  /**
-   * The first progress of an ownership takes its strike back at once and not only at the next interval: a process that
-   * is killed for other reasons, a few times within a second each, must not put the blame on a record.
-   */
-  #mayUnstrike(partition: Partition): boolean {
-    if (!partition.struck || partition.unstruck || partition.tracker.low <= partition.start.low) return false
-    partition.unstruck = true
-    return true
-  }
-
-  /** The record for which the strike was written has run, and waits: whatever kills the process now, it is another one. */
-  #acquit(partition: Partition): void {
-    const { low } = partition.tracker
-    if (!partition.struck || partition.innocentLow === low) return
-    partition.innocentLow = low
-    partition.notedLow = -1
-    partition.dirty = true
-    if (partition.careful || low === partition.start.low) void this.#checkpoint(partition, false)
-  }
-
-  /** It runs again. */
-  #suspect(partition: Partition): void {
-    partition.innocentLow = -1
-    partition.dirty = true
-    if (!partition.careful && partition.tracker.low === partition.start.low) void this.#checkpoint(partition, false)
-  }
-
-  /** In careful mode the attempt is on record before the handler starts. True when it already is. */
-  #noteCarefulAttempt(partition: Partition): boolean {
-    const { low } = partition.tracker
-    if (partition.notedLow === low) return true
-    partition.innocentLow = -1
+  /** Before a handler starts: is it on record what the death of the process in it would mean? Else it is put there. */
+  #isOnRecord(partition: Partition): boolean {
+    const { strikes } = partition
+    const { ticket, position } = partition.peek()
+    const at = ticket < 0 ? null : position
+    if (strikes.mayStart(at)) return true
+    strikes.begin(at)
     partition.noting = true
     partition.dirty = true
-    void this.#checkpoint(partition, false).then(() => {
-      partition.noting = false
-      // Still dirty: it could not be stored, so the attempt must not begin.
-      if (partition.dirty) return this.#pumpLater(ownsRecheckMs)
-      partition.notedLow = low
-      this.#pump()
-    })
+    void this.#putOnRecord(partition)
     return false
   }
 
-  #leaveCareful(partition: Partition): void {
-    if (!partition.careful || partition.lanes.open > 0 || partition.tracker.next < partition.carefulUntil) return
-    partition.carefulUntil = 0
-    this.#updateFlow(partition)
+  async #putOnRecord(partition: Partition): Promise<void> {
+    if (!partition.strikes.careful) {
+      // A coordinator that is away holds up nothing for long.
+      await this.#within(noteMaxMs, this.#checkpoint(partition, false))
+    } else {
+      // Without it the culprit would never be found.
+      while (!(await this.#checkpoint(partition, false)) && partition.state === 'running') {
+        await new Promise<void>((done) => void partition.later(this.#surroundings.clock, ownsRecheckMs, done))
+      }
+    }
+    partition.noting = false
+    this.#pump()
+  }
+
+  /** A record has ended or stands still, and the process lives. True when that is worth a checkpoint at once. */
+  #survived(partition: Partition): boolean {
+    const { strikes, tracker } = partition
+    if (!strikes.alert) return false
+    const changed = strikes.survived(partition.front, tracker.next)
+    strikes.finishedBelow(tracker.low)
+    if (changed) partition.dirty = true
+    return changed
   }
 
   // ── flow ──
@@ -1072,6 +1038,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #updateFlow(partition: Partition): void {
     if (partition.gone) return
     partition.budget.change()
+    const { lanes, strikes, tracker } = partition
+    if (strikes.careful && lanes.running === 0 && !lanes.hasReady && strikes.quiet(tracker.next)) partition.dirty = true
     const pause =
       this.#state !== 'running' ||
       partition.state !== 'running' ||
@@ -1079,7 +1047,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       partition.full ||
       !partition.undue.empty ||
       (partition.standing !== null && !passes(partition.standing)) ||
-      (partition.careful && partition.tracker.next >= partition.carefulUntil && partition.lanes.open > 0)
+      strikes.spanFetched(tracker.next)
     if (pause === partition.paused) return
     partition.paused = pause
     if (pause) this.#reader?.pause(partition.held)
@@ -1096,27 +1064,30 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     })
   }
 
-  /** Sends one; a call while one is under way waits for it and, when something changed since, sends another. */
-  async #checkpoint(partition: Partition, leaving: boolean): Promise<void> {
+  /**
+   * Sends one; a call while one is under way waits for it and, when something changed since, sends another. True when all
+   * that there was to say is on record.
+   */
+  async #checkpoint(partition: Partition, leaving: boolean): Promise<boolean> {
     while (partition.checkpointing !== null) await partition.checkpointing
-    if (!partition.dirty && !(leaving && partition.struck)) return
-    if (partition.gone || partition.state === 'stopped') return
+    if (partition.gone || partition.state === 'stopped') return false
+    if (!partition.dirty && !(leaving && partition.strikes.begun)) return true
     const wrong = partition.imbalance()
     if (wrong !== null) {
       this.defect(partition, wrong)
-      return
+      return false
     }
     partition.dirty = false
     partition.endedSince = 0
     partition.checkpointing = this.#sendCheckpoint(partition, leaving)
     try {
-      await partition.checkpointing
+      return await partition.checkpointing
     } finally {
       partition.checkpointing = null
     }
   }
 
-  async #sendCheckpoint(partition: Partition, leaving: boolean): Promise<void> {
+  async #sendCheckpoint(partition: Partition, leaving: boolean): Promise<boolean> {
     const checkpoint = partition.checkpoint(leaving)
     const turn = partition.earlyTurn
     const attempts = new Map<Work, number>()
@@ -1132,6 +1103,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         this.#noted(attempts, true)
         if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
       }
+      return result !== 'lost'
     } catch (error) {
       // Nothing is lost by it: the next one covers it, and a new owner redoes what lies between.
       partition.dirty = true
@@ -1139,6 +1111,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       this.#surroundings.log.warn('checkpoint failed; trying again', { ...about, error })
       this.#armCheckpoint()
       this.#noted(attempts, false)
+      return false
     }
   }
 
@@ -1162,7 +1135,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     this.#close(partition, 'returned.revoked')
   }
 
-  #within(maxMs: number, work: PromiseLike<void>): Promise<boolean> {
+  #within(maxMs: number, work: PromiseLike<unknown>): Promise<boolean> {
     return within(this.#surroundings.clock, maxMs, work)
   }
 

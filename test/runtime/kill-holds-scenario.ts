@@ -22,11 +22,7 @@ export interface KillHoldsOptions {
   readonly say: (line: string) => void
 }
 
-/**
- * Records of each partition that must have ended in a life before it is killed, and the longest it lives after that. An
- * owner that dies three times without any progress puts its partition into careful mode, where a record that waits stops
- * all others: that is for records that kill, see `process-died-scenario.ts`.
- */
+/** Records of each partition that must have ended in a life before it is killed, and the longest it lives after that. */
 const settledMin = 3
 const moreMaxMs = 1_500
 /** How long each step may take on a machine that does other things too. */
@@ -148,10 +144,20 @@ export async function killHolds(options: KillHoldsOptions): Promise<void> {
     return found
   }
   const last = diary.begin()
-  await until('every good record is handled', patienceMs, () => {
+  try {
+    await until('every good record is handled', patienceMs, () => {
+      const found = ends()
+      return goods.every((record) => found.has(record))
+    })
+  } catch (error) {
+    await remember()
     const found = ends()
-    return goods.every((record) => found.has(record))
-  })
+    for (const record of goods.filter((each) => !found.has(each)).slice(0, 20)) {
+      say(`not handled: ${record} at ${places.get(record)?.partition}@${places.get(record)?.position}`)
+    }
+    say(`on record: ${JSON.stringify(finished)}`)
+    throw error
+  }
   const settled = () => last.entries().filter(({ what }) => what === 'settled').length
   for (let before = -1; before < settled(); await sleep(2_000)) before = settled()
   last.process.send('mend')

@@ -115,6 +115,19 @@ test('failed attempts are read again with the rest', () => {
   assert.equal(decodeCheckpoint(facts(text, 1_000, 1_200)), null, 'a record beyond the end of the log')
 })
 
+test('the suspect is read again with the rest, up to the end of the log', () => {
+  for (const more of [{}, { attempts: [1_000, 3, 1_004, 1] }]) {
+    const given = { ...map(1_000, [1_005, 1_010], 2), suspect: 1_300, ...more }
+    const text = encodeCheckpoint(given)
+    assert.match(text, /^o2\./)
+    const { finished, strikes, suspect } = given
+    const expected = { finished, strikes, suspect, attempts: [], ...more }
+    assert.deepEqual(decodeCheckpoint(facts(text, 1_000, 1_300)), expected)
+    assert.equal(decodeCheckpoint(facts(text, 1_000, 1_299)), null)
+  }
+  assert.match(encodeCheckpoint({ ...map(1_000, [], 1), suspect: 1_000 }), /^o1\./)
+})
+
 test('too many attempts leave room for the runs', () => {
   const attempts: number[] = []
   const finished: number[] = []

@@ -4,8 +4,8 @@
  * ```
  * o1.<base64url of:>  topic id (16) · base offset (8) · leader epoch (4) · strikes (1) ·
  *                     run lengths (unsigned varints: open, finished, open, finished …) · CRC-32C of all before (4)
- * o2.<base64url of:>  the same with failed attempts before the run lengths, when there are any:
- *                     count · distance, attempts · distance, attempts … (unsigned varints)
+ * o2.<base64url of:>  the same with more before the run lengths, when there is more to say, all unsigned varints:
+ *                     distance of the suspect from the base offset · count · distance, attempts · distance, attempts …
  * ```
  *
  * The run lengths start at the base offset, which is the committed one. They save redoing what was finished beyond it;
@@ -26,7 +26,7 @@ import { crc32c } from '../../wire/crc32c.ts'
 export const maxMetadataChars = 4_000
 
 const prefix = 'o1.'
-const prefixWithAttempts = 'o2.'
+const longPrefix = 'o2.'
 const headBytes = 29
 const crcBytes = 4
 const maxBytes = Math.floor(((maxMetadataChars - prefix.length) * 3) / 4)
@@ -44,6 +44,8 @@ export interface CheckpointMap {
   /** Leader epoch committed with the offset, -1 when unknown. */
   readonly leaderEpoch: number
   readonly strikes: number
+  /** From where on the record is to be found under which owners died; default `low`. */
+  readonly suspect?: number
   /** Ranges [from, to) beyond `low`, flattened and ascending. */
   readonly finished: readonly number[]
   /** Position, failed attempts, position, failed attempts … ascending, none below `low`. */
@@ -64,13 +66,16 @@ export interface CommittedFacts {
 export interface BelievedMap {
   readonly finished: readonly number[]
   readonly strikes: number
+  /** Absent when it is the committed offset. */
+  readonly suspect?: number
   readonly attempts: readonly number[]
 }
 
 /** The string to commit; empty when the offset alone says it all. */
 export function encodeCheckpoint(map: CheckpointMap): string {
-  const attempts = map.attempts ?? []
-  if (map.finished.length === 0 && map.strikes === 0 && attempts.length === 0) return ''
+  const { suspect = map.low, attempts = [] } = map
+  const long = attempts.length > 0 || suspect > map.low
+  if (map.finished.length === 0 && map.strikes === 0 && !long) return ''
   const bytes = new Uint8Array(maxBytes)
   const view = new DataView(bytes.buffer)
   const id = Buffer.from(map.topicId, 'base64url')
@@ -79,7 +84,11 @@ export function encodeCheckpoint(map: CheckpointMap): string {
   view.setBigInt64(16, BigInt(map.low))
   view.setInt32(24, map.leaderEpoch)
   bytes[28] = Math.min(maxStrikes, map.strikes)
-  let end = attempts.length === 0 ? headBytes : putAttempts(bytes, map.low, attempts)
+  let end = headBytes
+  if (long) {
+    end = putVarint(bytes, end, suspect - map.low)
+    end = putAttempts(bytes, end, map.low, attempts)
+  }
   let from = map.low
   for (let i = 0; i + 1 < map.finished.length; i += 2) {
     const start = map.finished[i] ?? 0
@@ -90,14 +99,13 @@ export function encodeCheckpoint(map: CheckpointMap): string {
     from = stop
   }
   view.setUint32(end, crc32c(bytes, 0, end))
-  const word = attempts.length === 0 ? prefix : prefixWithAttempts
-  return word + Buffer.from(bytes.buffer, 0, end + crcBytes).toString('base64url')
+  return (long ? longPrefix : prefix) + Buffer.from(bytes.buffer, 0, end + crcBytes).toString('base64url')
 }
 
 /** Returns where they end. */
-function putAttempts(bytes: Uint8Array, low: number, attempts: readonly number[]): number {
+function putAttempts(bytes: Uint8Array, at: number, low: number, attempts: readonly number[]): number {
   const pairs: number[] = []
-  let room = maxBytes / 2 - headBytes
+  let room = maxBytes / 2 - at
   let from = low
   for (let i = 0; i + 1 < attempts.length && pairs.length < 2 * triedMax; i += 2) {
     const position = attempts[i] ?? 0
@@ -107,7 +115,7 @@ function putAttempts(bytes: Uint8Array, low: number, attempts: readonly number[]
     pairs.push(position - from, tries)
     from = position
   }
-  let end = putVarint(bytes, headBytes, pairs.length / 2)
+  let end = putVarint(bytes, at, pairs.length / 2)
   for (const each of pairs) end = putVarint(bytes, end, each)
   return end
 }
@@ -116,8 +124,8 @@ function putAttempts(bytes: Uint8Array, low: number, attempts: readonly number[]
 export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
   const { metadata } = facts
   if (metadata === null || metadata.length > maxMetadataChars) return null
-  const tried = metadata.startsWith(prefixWithAttempts)
-  if (!tried && !metadata.startsWith(prefix)) return null
+  const long = metadata.startsWith(longPrefix)
+  if (!long && !metadata.startsWith(prefix)) return null
   const text = metadata.slice(prefix.length)
   const bytes = Buffer.from(text, 'base64url')
   // Node skips what it cannot read; only a string that comes back the same was all base64url.
@@ -127,9 +135,15 @@ export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
   if (bytes.toString('base64url', 0, 16) !== facts.topicId) return null
   if (bytes.readBigInt64BE(16) !== BigInt(facts.offset) || bytes.readInt32BE(24) !== facts.leaderEpoch) return null
   const attempts: number[] = []
+  let suspect = facts.offset
   let at = headBytes
-  if (tried) {
-    const next = takeAttempts(bytes, { end, offset: facts.offset, logEnd: facts.logEnd, into: attempts })
+  if (long) {
+    const distance = takeVarint(bytes, at, end)
+    if (distance === null) return null
+    suspect += distance.value
+    // The end itself: all that there was has been seen.
+    if (suspect > facts.logEnd) return null
+    const next = takeAttempts(bytes, distance.next, { end, offset: facts.offset, logEnd: facts.logEnd, into: attempts })
     if (next === null) return null
     at = next
   }
@@ -145,15 +159,16 @@ export function decodeCheckpoint(facts: CommittedFacts): BelievedMap | null {
     if (position > facts.logEnd) return null
     at = done.next
   }
-  return { finished, strikes: bytes[28] ?? 0, attempts }
+  return { finished, strikes: bytes[28] ?? 0, attempts, ...(suspect > facts.offset && { suspect }) }
 }
 
 /** Returns where they end; null when they cannot be believed. */
 function takeAttempts(
   bytes: Uint8Array,
+  at: number,
   { end, offset, logEnd, into }: { end: number; offset: number; logEnd: number; into: number[] },
 ): number | null {
-  const count = takeVarint(bytes, headBytes, end)
+  const count = takeVarint(bytes, at, end)
   if (count === null || count.value > triedMax) return null
   let { next } = count
   let position = offset

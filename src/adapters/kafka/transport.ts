@@ -262,11 +262,9 @@ class KafkaReader implements Reader {
                       logEnd: committed.knownTo,
                       metadata: committed.metadata,
                     })
-              const { finished, strikes, attempts } = map ?? { finished: [], strikes: 0, attempts: [] }
-              const tried = attempts.length === 0 ? {} : { attempts }
               return {
                 held,
-                checkpoint: { low: position, finished, strikes, ...tried },
+                checkpoint: { low: position, ...(map ?? { finished: [], strikes: 0 }) },
                 stored: committed !== null,
                 logStart,
                 logEnd,
