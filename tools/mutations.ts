@@ -140,8 +140,8 @@ const mutations: readonly Mutation[] = [
   {
     name: 'blame whoever stands first for the death under another one',
     file: strikes,
-    find: 'else if (position !== null) this.#accused = position',
-    replace: 'else if (position !== null) this.#accused = this.#start.suspect',
+    find: 'carefulFrom) + 1, suspect: accused }',
+    replace: 'carefulFrom) + 1, suspect }',
     tests: [strikesTest, careful],
   },
   {

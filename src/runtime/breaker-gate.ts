@@ -52,7 +52,7 @@ export class BreakerGate implements Disposable {
 
   /** Could a record of this partition start as the probe? */
   mayProbe(partition: Partition): boolean {
-    return this.#due && this.#probe === null && (partition.lanes.hasReady || this.#waitingOf(partition) !== undefined)
+    return this.#due && this.#probe === null && (this.#waitingOf(partition) !== undefined || partition.hasReady)
   }
 
   /** What `takeProbe` would take. */
@@ -64,8 +64,11 @@ export class BreakerGate implements Disposable {
   takeProbe(partition: Partition): Work {
     const met = this.#waitingOf(partition)
     let work: Work
-    if (met === undefined) work = partition.lanes.next()!
-    else {
+    if (met === undefined) {
+      work = partition.lanes.next()!
+      // Those that failed as probes are ready again before the next one is due: without this, no other had a turn.
+      partition.enterOneMore()
+    } else {
       work = met
       this.waiting.delete(met)
       met.gate = null

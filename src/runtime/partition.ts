@@ -21,13 +21,14 @@ import { Brake } from '../core/brake.ts'
 import { Budget } from '../core/budget.ts'
 import { refused } from '../core/circuit-breaker.ts'
 import { LaneEntry, Lanes } from '../core/lanes.ts'
-import { Ledger, type LedgerTotals } from '../core/ledger.ts'
+import { Ledger, type LedgerTotals, type OpenCounts } from '../core/ledger.ts'
 import { OffsetTracker } from '../core/offset-tracker.ts'
 import type { DeadLetterCause, Outcome } from '../core/outcome.ts'
 import { diedMax, Strikes } from '../core/strikes.ts'
 import type { Breaker } from './breaker.ts'
 import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
+import { Intake } from './intake.ts'
 import type { HandlerPlan, RetryTopic, ServicePlan } from './plan.ts'
 import type { BatchView, Checkpoint, Clock, Fence, Gained, Held, Sent } from './ports.ts'
 import type { Redrive } from './redrive.ts'
@@ -152,6 +153,7 @@ export class Partition {
   /** Records of a retry topic whose delay is not over. */
   readonly undue: Undue
   dueTimer: Disposable | null = null
+  readonly intake = new Intake()
   readonly lanes = new Lanes<Work>()
   readonly tracker: OffsetTracker
   readonly ledger = new Ledger()
@@ -195,6 +197,7 @@ export class Partition {
   readonly #triedBefore = new Map<number, number>()
   readonly alarmed = new Set<string>()
   readonly #timers = new Set<Disposable>()
+  readonly #standingMax: number
   /** What the log held when it was gained. */
   readonly gained: Gained
 
@@ -207,6 +210,7 @@ export class Partition {
     this.gained = gained
     this.tracker = new OffsetTracker(gained.checkpoint)
     this.budget = new Budget(plan.budget)
+    this.#standingMax = plan.standingMax
     // Nothing starts before the control topic has been read and the store's fence is there.
     this.state = 'acquiring'
     const { low, strikes, suspect = low, attempts = [] } = gained.checkpoint
@@ -223,7 +227,9 @@ export class Partition {
     this.ledger.expire(logStart - position)
     this.dirty = true
     // Those of a retry topic that are not due yet are in memory: they come, and move the low mark themselves.
-    if (this.undue.empty) this.tracker.reached(logStart)
+    if (!this.undue.empty) return
+    if (this.intake.empty) this.tracker.reached(logStart)
+    else this.intake.reach(logStart)
   }
 
   get gone(): boolean {
@@ -244,7 +250,7 @@ export class Partition {
     const { standing, lanes } = this
     if (this.state !== 'running' || this.noting) return false
     if (this.strikes.careful && lanes.running > 0) return false
-    return standing === null ? lanes.hasReady : standing.why === 'breaker' && standing.gate.mayProbe(this)
+    return standing === null ? this.hasReady : standing.why === 'breaker' && standing.gate.mayProbe(this)
   }
 
   /** What `take` would take. */
@@ -257,30 +263,69 @@ export class Partition {
     return this.standing?.why === 'breaker' ? this.standing.gate.takeProbe(this) : this.lanes.next()!
   }
 
-  /** Takes in a batch: each record into its lane, those an earlier owner finished straight to the books. */
+  /** Takes in a batch, or a part of it: its records come into their lanes as handlers can be started for them. */
   add(batch: BatchView, from = 0, to = batch.count): void {
-    const { lanes, tracker, ledger, budget } = this
-    ledger.fetched(to - from)
-    for (let index = from; index < to; index++) {
-      const position = batch.position(index)
-      const ticket = tracker.open(position)
-      if (tracker.skips(position)) {
-        tracker.finish(ticket)
-        ledger.end('skipped')
-        this.endedSince++
-        continue
-      }
+    this.ledger.fetched(to - from)
+    for (let index = from; index < to; index++) this.budget.take(batch.size(index))
+    this.intake.push(batch, from, to)
+    this.dirty = true
+    this.#finishParts()
+  }
+
+  /** Is there a record whose handler may start? Brings records into their lanes until there is one. */
+  get hasReady(): boolean {
+    const { lanes } = this
+    while (!lanes.hasReady) if (!this.enterOneMore()) return false
+    return true
+  }
+
+  /** The next record of the intake into its lane. False when there is none, or none may come in now. */
+  enterOneMore(): boolean {
+    const { intake, lanes, strikes } = this
+    if (intake.count === 0 || lanes.standing >= this.#standingMax) return false
+    if (strikes.spanFetched(intake.batch.position(intake.index))) return false
+    this.#enter()
+    return true
+  }
+
+  /** Fetched and not ended. */
+  get open(): number {
+    return this.lanes.open + this.intake.count
+  }
+
+  counts(): OpenCounts {
+    const counts = this.lanes.counts()
+    return { ...counts, queued: counts.queued + this.intake.count }
+  }
+
+  /** The first record of the intake into its lane, or, when an earlier owner finished it, straight to the books. */
+  #enter(): void {
+    const { lanes, tracker, intake } = this
+    const { batch, index } = intake
+    const position = batch.position(index)
+    const ticket = tracker.open(position)
+    intake.advance()
+    if (tracker.skips(position)) {
+      tracker.finish(ticket)
+      this.budget.give(batch.size(index))
+      this.ledger.end('skipped')
+      this.endedSince++
+    } else {
       const work = new Work(this, batch, index, ticket)
       if (this.#triedBefore.size > 0) this.#countBefore(work)
-      budget.take(work.bytes)
       if (this.strikes.givesUp(position)) {
         const error = new Error(`the process died ${diedMax} times while handling this record`)
         work.givenUp = { cause: 'processDied', error }
       }
       lanes.offer(this.#laneKey(batch.key(index)), work)
     }
-    if (to === batch.count) tracker.reached(batch.nextPosition)
-    this.dirty = true
+    this.#finishParts()
+  }
+
+  /** Batches can end in control records or a gap: these were looked at as well. */
+  #finishParts(): void {
+    const reached = this.intake.finishParts()
+    if (reached >= 0) this.tracker.reached(reached)
   }
 
   /** An attempt has failed and counts: that is to be on record before the next one starts. */
@@ -342,8 +387,9 @@ export class Partition {
     this.#timers.clear()
     // Nobody handles these again.
     if (this.earlyStored > 0) this.ledger.drop('acknowledgedBeforeHandling', this.earlyStored)
-    this.ledger.endMany(ending, this.lanes.clear() - this.earlyStored)
-    return this.ledger.totals(this.lanes.counts())
+    this.ledger.endMany(ending, this.lanes.clear() + this.intake.count - this.earlyStored)
+    this.intake.clear()
+    return this.ledger.totals(this.counts())
   }
 
   /** Calls back unless the partition is gone by then. */
@@ -363,7 +409,8 @@ export class Partition {
 
   /** Compares the books. Null: they balance. */
   imbalance(): string | null {
-    return this.ledger.check(this.lanes.open, this.tracker.openCount + this.redriving + this.early)
+    const { intake, lanes, tracker } = this
+    return this.ledger.check(lanes.open + intake.count, tracker.openCount + this.redriving + this.early + intake.count)
   }
 
   /** One alarm per cause and ownership. */

@@ -36,9 +36,10 @@ export class ProgressWatch {
 }
 
 function hasWork(partition: Partition, lag: number): boolean {
-  const { state, standing, lanes, paused, undue } = partition
+  const { state, standing, full, paused, undue } = partition
   if (state !== 'running' || standing !== null) return false
-  if (lanes.open === 0) return lag > 0 && !paused && undue.empty
-  const { running, queued } = lanes.counts()
+  if (partition.open === 0) return lag > 0 && !paused && undue.empty
+  // Full, what was fetched and is in no lane waits for those that stand still.
+  const { running, queued } = full ? partition.lanes.counts() : partition.counts()
   return running + queued > 0
 }

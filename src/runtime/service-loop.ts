@@ -218,7 +218,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   batch(held: Held, records: BatchView): void {
     const partition = this.#of(held)
     if (partition === undefined) return
-    if (partition.lanes.open === 0) partition.progressMs = this.#surroundings.clock.monotonicMs()
+    if (partition.open === 0) partition.progressMs = this.#surroundings.clock.monotonicMs()
     try {
       if (partition.retry === null) partition.add(records)
       else {
@@ -229,9 +229,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       this.defect(partition, error)
       return
     }
+    this.#pump()
     this.#boundStanding(partition)
     this.#updateFlow(partition)
-    this.#pump()
     this.#armCheckpoint()
   }
 
@@ -651,7 +651,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   ledger(): readonly LedgerRow[] {
     const rows: LedgerRow[] = []
     for (const [key, partition] of this.#partitions) {
-      const totals = partition.ledger.totals(partition.lanes.counts())
+      const totals = partition.ledger.totals(partition.counts())
       const before = this.#closed.get(key)
       rows.push(
         this.#row(partition.held, before === undefined ? totals : addTotals(before.totals, totals), {
@@ -1039,7 +1039,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (partition.gone) return
     partition.budget.change()
     const { lanes, strikes, tracker } = partition
-    if (strikes.careful && lanes.running === 0 && !lanes.hasReady && strikes.quiet(tracker.next)) partition.dirty = true
+    if (strikes.careful && lanes.running === 0 && !partition.hasReady && strikes.quiet(tracker.next))
+      partition.dirty = true
     const pause =
       this.#state !== 'running' ||
       partition.state !== 'running' ||
@@ -1216,7 +1217,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         continue
       }
       this.#stalled.set(partition, stillMs)
-      const { running, queued } = partition.lanes.counts()
+      const { running, queued } = partition.counts()
       this.#alarm(
         partition,
         'OTTLA_RUNTIME_STALLED',
