@@ -58,7 +58,7 @@ const mutations: readonly Mutation[] = [
     this.#waiting++
 `,
     replace: `    const lane = this.#expect(entry, 'running')
-    if (lane.key !== null) this.#byKey.delete(lane.key)
+    if (lane.keyed) this.#byKey.delete(lane)
     this.#running--
     this.#waiting++
 `,
@@ -67,8 +67,8 @@ const mutations: readonly Mutation[] = [
   {
     name: 'put keys into lanes by hash',
     file: partition,
-    find: `return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')`,
-    replace: 'return String(key.reduce((sum, byte) => sum + byte, 0) % 2)',
+    find: 'return this.retry === null ? key : null',
+    replace: 'return key && Uint8Array.of(key.reduce((sum, byte) => sum + byte, 0) % 2)',
     tests: [engine],
   },
   {

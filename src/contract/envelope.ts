@@ -242,34 +242,43 @@ function findHeaders(record: RecordView): void {
   }
 }
 
+/** Values of the record being read that counted as absent. */
+let badValues = 0
+
+/** The value found at a place, read by a reader of its grammar; null when absent or refused. */
+function found<T>(at: number, reader: (bytes: Uint8Array, from: number, to: number) => T | null): T | null {
+  const from = foundFrom[at]!
+  if (from < 0) return null
+  const value = reader(foundBytes[at]!, from, foundTo[at]!)
+  if (value === null) badValues++
+  return value
+}
+
+/** A type only means something in an envelope of a version that we know. */
+function foundType(knownType: TypeReader): string | null {
+  if (found(specversionAt!, isKnownVersion) !== true) return null
+  const from = foundFrom[typeAt!]!
+  if (from < 0) return null
+  return knownType(foundBytes[typeAt!]!, from, foundTo[typeAt!]!) ?? found(typeAt!, attributeText)
+}
+
 /** Reads the headers of a record. Never throws on account of what stands in them. */
 export function readHeaders(record: RecordView, knownType: TypeReader): ReadHeaders {
   findHeaders(record)
-  let bad = 0
-  const read = <T>(at: number, reader: (bytes: Uint8Array, from: number, to: number) => T | null): T | null => {
-    const from = foundFrom[at]!
-    if (from < 0) return null
-    const value = reader(foundBytes[at]!, from, foundTo[at]!)
-    if (value === null) bad++
-    return value
-  }
-  // A type only means something in an envelope of a version that we know.
-  const enveloped = read(specversionAt!, isKnownVersion) === true
+  badValues = 0
   const attributes: Attributes = {
-    id: read(idAt!, attributeInPlace),
-    source: read(sourceAt!, attributeInPlace),
-    type: enveloped
-      ? read(typeAt!, (bytes, from, to) => knownType(bytes, from, to) ?? attributeText(bytes, from, to))
-      : null,
-    timeMs: read(timeAt!, rfc3339Ms),
-    traceparent: read(traceparentAt!, traceparentInPlace),
-    tracestate: read(tracestateAt!, tracestateText),
+    id: found(idAt!, attributeInPlace),
+    source: found(sourceAt!, attributeInPlace),
+    type: foundType(knownType),
+    timeMs: found(timeAt!, rfc3339Ms),
+    traceparent: found(traceparentAt!, traceparentInPlace),
+    tracestate: found(tracestateAt!, tracestateText),
   }
-  const contentType = read(contentAt!, contentTypeText)
+  const contentType = found(contentAt!, contentTypeText)
   // What was found must not keep the record's bytes in memory.
   foundBytes.fill(versionBytes)
   return {
-    envelope: new Envelope(record, attributes, bad),
+    envelope: new Envelope(record, attributes, badValues),
     contentType,
     structured: contentType?.startsWith(structured) ?? false,
   }
@@ -325,8 +334,8 @@ export function readStructured(value: unknown, outer: Envelope): Structured | nu
 
 /** 1 to 256 bytes of UTF-8 without control characters. */
 function attributeText(bytes: Uint8Array, from: number, to: number): string | null {
-  const found = attributeInPlace(bytes, from, to)
-  return found instanceof TextInPlace ? found.read() : found
+  const text = attributeInPlace(bytes, from, to)
+  return text instanceof TextInPlace ? text.read() : text
 }
 
 /** The same, not read yet when it is ASCII. */

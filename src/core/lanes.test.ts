@@ -13,6 +13,8 @@ class Item extends LaneEntry {
   }
 }
 
+const key = (text: string | null) => (text === null ? null : Buffer.from(text))
+
 type Command = 'offer-a' | 'offer-b' | 'offer-c' | 'offer-null' | 'next' | 'settle' | 'park' | 'wake'
 const commands: readonly Command[] = ['offer-a', 'offer-b', 'offer-c', 'offer-null', 'next', 'settle', 'park', 'wake']
 
@@ -54,8 +56,8 @@ test('per key records settle in the order offered and never two are in hand, wha
           const item = pick(waiting, n)
           if (item !== undefined) lanes.wake(item)
         } else {
-          const key = command.slice('offer-'.length)
-          lanes.offer(key === 'null' ? null : key, new Item(key === 'null' ? null : key, offered++))
+          const name = command.slice('offer-'.length)
+          lanes.offer(name === 'null' ? null : key(name), new Item(name === 'null' ? null : name, offered++))
         }
         const counts = lanes.counts()
         assert.equal(counts.running, running.length)
@@ -80,9 +82,9 @@ test('per key records settle in the order offered and never two are in hand, wha
 test('a waiting key lets every other key run and keeps its followers parked', () => {
   const lanes = new Lanes<Item>()
   const first = new Item('a', 0)
-  lanes.offer('a', first)
-  lanes.offer('a', new Item('a', 1))
-  lanes.offer('b', new Item('b', 2))
+  lanes.offer(key('a'), first)
+  lanes.offer(key('a'), new Item('a', 1))
+  lanes.offer(key('b'), new Item('b', 2))
   assert.equal(lanes.next(), first)
   lanes.park(first)
   assert.deepEqual(lanes.counts(), { running: 0, queued: 1, waiting: 1, parked: 1 })
@@ -101,7 +103,7 @@ test('records without a key run side by side', () => {
 test('settling what is not running is an error and not a miscount', () => {
   const lanes = new Lanes<Item>()
   const item = new Item('a', 0)
-  lanes.offer('a', item)
+  lanes.offer(key('a'), item)
   assert.throws(() => lanes.settle(item), /expected running/)
   lanes.next()
   lanes.settle(item)
@@ -110,7 +112,7 @@ test('settling what is not running is an error and not a miscount', () => {
 
 test('clearing forgets all and says how many', () => {
   const lanes = new Lanes<Item>()
-  for (const key of ['a', 'a', 'b', null]) lanes.offer(key, new Item(key, 0))
+  for (const name of ['a', 'a', 'b', null]) lanes.offer(key(name), new Item(name, 0))
   lanes.next()
   assert.equal(lanes.clear(), 4)
   assert.equal(lanes.open, 0)
@@ -119,8 +121,8 @@ test('clearing forgets all and says how many', () => {
 
 test('a lane with a long queue takes turns with all others, and neither keeps the other waiting', () => {
   const lanes = new Lanes<Item>()
-  for (let i = 0; i < 60; i++) lanes.offer('hot', new Item('hot', i))
-  for (let i = 0; i < 100; i++) lanes.offer(`cold-${i}`, new Item(`cold-${i}`, i))
+  for (let i = 0; i < 60; i++) lanes.offer(key('hot'), new Item('hot', i))
+  for (let i = 0; i < 100; i++) lanes.offer(key(`cold-${i}`), new Item(`cold-${i}`, i))
   const started: string[] = []
   for (let i = 0; i < 60; i++) {
     const item = lanes.next()!

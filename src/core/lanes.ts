@@ -2,15 +2,14 @@
  * One lane per busy key of a partition.
  *
  * A lane is a queue of records with the same key. Only its head may run; the others wait behind it and hold no slot. A
- * lane without open records is kept for the next record of its key, up to so many lanes: putting keys into a map and
- * taking them out for each record costs more than the map itself. So memory follows the open records and not the keys
- * ever seen. A record without a key is a lane of its own.
+ * lane exists while it has records, so memory follows those that are open and not the keys ever seen. A record without a
+ * key is a lane of its own.
  *
  * Which partition's lane runs next, and how many run at once, is the service loop's business: it takes heads from
  * `next()` while it has slots.
  *
- *                 offer (key idle)                 next()                 settle()
- *     idle ──────────────────────────► ready ─────────────────► running ─────────────► next head ready, or idle
+ *                 offer (no such lane)             next()                 settle()
+ *     none ──────────────────────────► ready ─────────────────► running ─────────────► next head ready, or gone
  *                                        ▲                         │
  *                 wake()                 │                         │ park()
  *                 └──────────────── waiting ◄──────────────────────┘
@@ -21,20 +20,25 @@
  *
  * The followers of a held key (behind a dead letter) become ready like any other; whoever starts them ends them.
  */
+import { hashOf, KeyTable } from './key-table.ts'
 import type { OpenCounts } from './ledger.ts'
 
-type LaneState = 'idle' | 'ready' | 'running' | 'waiting'
+type LaneState = 'gone' | 'ready' | 'running' | 'waiting'
 
-/** Lanes without records that are kept at most, and how long the key of such a one may be. */
-const idleMax = 8_192
-const idleKeyLength = 128
 /** From so many followers on a lane is a long one. */
 const longFollowers = 16
+const noKey = new Uint8Array(0)
 
 interface Lane {
-  readonly key: string | null
+  key: Uint8Array
+  /** Is the key a copy? Else it is a view of the batch of the first record. */
+  copied: boolean
+  readonly hash: number
+  beside: Lane | null
+  /** One without a key is in no table: nobody looks for it. */
+  readonly keyed: boolean
   state: LaneState
-  /** Null when idle. */
+  /** Null when gone. */
   head: LaneEntry | null
   /** Followers, in order. */
   first: LaneEntry | null
@@ -51,8 +55,7 @@ export class LaneEntry {
 }
 
 export class Lanes<E extends LaneEntry> {
-  #byKey = new Map<string, Lane>()
-  #idle = 0
+  readonly #byKey = new KeyTable<Lane>()
   /** Heads that may start, oldest first; linked through `link`. Those of long lanes stand apart. */
   #readyFirst: LaneEntry | null = null
   #readyLast: LaneEntry | null = null
@@ -70,22 +73,31 @@ export class Lanes<E extends LaneEntry> {
   readonly #waitingHeads = new Set<LaneEntry>()
 
   /** Puts a record in its lane. */
-  offer(key: string | null, entry: E): void {
-    const lane = key === null ? undefined : this.#byKey.get(key)
+  offer(key: Uint8Array | null, entry: E): void {
+    const hash = key === null ? 0 : hashOf(key)
+    const lane = key === null ? undefined : this.#byKey.get(key, hash)
     if (lane === undefined) {
-      const made: Lane = { key, state: 'ready', head: entry, first: null, last: null, followers: 0 }
-      entry.lane = made
-      if (key !== null) this.#byKey.set(key, made)
+      entry.lane = {
+        key: key ?? noKey,
+        copied: false,
+        hash,
+        beside: null,
+        keyed: key !== null,
+        state: 'ready',
+        head: entry,
+        first: null,
+        last: null,
+        followers: 0,
+      }
+      if (key !== null) this.#byKey.add(entry.lane)
       this.#pushReady(entry)
       return
     }
     entry.lane = lane
-    if (lane.state === 'idle') {
-      this.#idle--
-      lane.state = 'ready'
-      lane.head = entry
-      this.#pushReady(entry)
-      return
+    if (!lane.copied) {
+      // It outlives its first record now, and must not keep the bytes of a whole fetch in memory.
+      lane.key = new Uint8Array(lane.key)
+      lane.copied = true
     }
     entry.link = null
     if (lane.last === null) lane.first = entry
@@ -144,17 +156,8 @@ export class Lanes<E extends LaneEntry> {
   #rest(lane: Lane): void {
     // What is no longer open must not be kept in memory by what is.
     lane.head = null
-    lane.state = 'idle'
-    if (lane.key === null) return
-    if (lane.key.length > idleKeyLength) {
-      this.#byKey.delete(lane.key)
-      return
-    }
-    if (++this.#idle <= idleMax) return
-    const busy = new Map<string, Lane>()
-    for (const [key, each] of this.#byKey) if (each.state !== 'idle') busy.set(key, each)
-    this.#byKey = busy
-    this.#idle = 0
+    lane.state = 'gone'
+    if (lane.keyed) this.#byKey.delete(lane)
   }
 
   /** The running head failed and waits: it gives its slot back, its followers wait with it. */
@@ -201,7 +204,7 @@ export class Lanes<E extends LaneEntry> {
     this.#byKey.clear()
     this.#waitingHeads.clear()
     this.#readyFirst = this.#readyLast = this.#longFirst = this.#longLast = null
-    this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = this.#idle = 0
+    this.#running = this.#ready = this.#waiting = this.#behind = this.#parked = 0
     return open
   }
 

@@ -10,6 +10,7 @@ import { OttlaError } from '../contract/errors.ts'
 import type { Message } from '../contract/event.ts'
 import { derivedId, timeOfId } from '../contract/id.ts'
 import { encodeMessage } from '../contract/message.ts'
+import type { Blamed, Started } from './guards.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { Log, OutboxRecord } from './ports.ts'
 import { toRecord } from './publish.ts'
@@ -25,10 +26,7 @@ export class ReceivedMessage {
   /** Was it a dead letter that somebody asked to have handled again? */
   readonly redrive: boolean
 
-  constructor(
-    envelope: Envelope,
-    about: { readonly topic: string; readonly type: string; readonly attempt: number; readonly redrive: boolean },
-  ) {
+  constructor(envelope: Envelope, about: Omit<AttemptFacts, 'handler'>) {
     this.#envelope = envelope
     this.redrive = about.redrive
     this.topic = about.topic
@@ -104,11 +102,22 @@ export class Emissions {
   }
 }
 
-export class HandlerContext {
-  readonly message: ReceivedMessage
+/** Which attempt it is, of which record, for which handler. */
+export interface AttemptFacts {
+  readonly handler: string
+  /** The topic and the name of the event. */
+  readonly topic: string
+  readonly type: string
+  readonly attempt: number
+  readonly redrive: boolean
+}
+
+export class HandlerContext implements Started {
   readonly #plan: ServicePlan
   readonly #surroundings: Surroundings
   readonly #envelope: Envelope
+  readonly #facts: AttemptFacts
+  #message: ReceivedMessage | null = null
   #emissions: Emissions | null = null
   #emit: ((message: Message, options?: EmitOptions) => void) | null = null
   #controller: AbortController | null = null
@@ -116,11 +125,17 @@ export class HandlerContext {
   #expiry: OttlaError | null = null
   #tx: unknown
 
-  constructor(plan: ServicePlan, surroundings: Surroundings, message: ReceivedMessage, envelope: Envelope) {
+  constructor(plan: ServicePlan, surroundings: Surroundings, envelope: Envelope, facts: AttemptFacts) {
     this.#plan = plan
     this.#surroundings = surroundings
-    this.message = message
     this.#envelope = envelope
+    this.#facts = facts
+  }
+
+  /** The message's facts. */
+  get message(): ReceivedMessage {
+    this.#message ??= new ReceivedMessage(this.#envelope, this.#facts)
+    return this.#message
   }
 
   /** Publishes with the transaction of a service with a store, after the handler otherwise. */
@@ -184,6 +199,13 @@ export class HandlerContext {
     this.#closed = 'expired'
     this.#expiry = error
     this.#controller?.abort(error)
+  }
+
+  /** @internal */
+  get blamed(): Blamed {
+    const { id, record } = this.#envelope
+    const { handler, topic } = this.#facts
+    return { service: this.#plan.name, handler, topic, partition: record.partition, position: record.position, id }
   }
 
   /** @internal Why it was cut short; null when it was not. */

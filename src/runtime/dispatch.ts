@@ -31,9 +31,8 @@ import {
 } from '../core/outcome.ts'
 import { type Breaker, openBreakerOf } from './breaker.ts'
 import { type Ended, ended } from './channels.ts'
-import { HandlerContext, ReceivedMessage } from './context.ts'
+import { HandlerContext } from './context.ts'
 import { deadLetter, errorCode } from './dead-letter.ts'
-import type { Started } from './guards.ts'
 import type { Partition, Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
 import type { Fence, OutboxRecord, Sent } from './ports.ts'
@@ -285,13 +284,14 @@ export class Dispatch {
 
   /** Runs the handler or, when the record is falling back, the fallback. */
   #run(work: Work, envelope: Envelope): void {
-    const message = new ReceivedMessage(envelope, {
+    const handler = work.handler!
+    const context = new HandlerContext(this.#plan, this.#surroundings, envelope, {
+      handler: handler.name,
       topic: work.returned?.topic?.name ?? work.partition.held.topic,
-      type: work.handler!.event,
+      type: handler.event,
       attempt: work.counted + 1,
       redrive: work.redrive !== null,
     })
-    const context = new HandlerContext(this.#plan, this.#surroundings, message, envelope)
     work.context = context
     if (this.#plan.store !== null) {
       this.inHand.add(work)
@@ -300,7 +300,7 @@ export class Dispatch {
     }
     let result: unknown
     try {
-      result = this.#invoke(work, envelope, work.startedMs)
+      result = this.#invoke(work, work.startedMs)
     } catch (error) {
       context.close()
       this.#failed(work, error, envelope)
@@ -321,10 +321,10 @@ export class Dispatch {
   }
 
   /** One turn of the user's code: up to its first `await`. */
-  #invoke(work: Work, envelope: Envelope, beganMs: number): unknown {
+  #invoke(work: Work, beganMs: number): unknown {
     const { clock, guards } = this.#surroundings
     try {
-      return guards === null ? call(work) : guards.run(this.#started(work, envelope), call, work)
+      return guards === null ? call(work) : guards.run(work.context!, call, work)
     } finally {
       const tookMs = clock.monotonicMs() - beganMs
       if (tookMs >= slowTurnMs) this.#warnOfSlowTurn(work.handler!, tookMs)
@@ -407,7 +407,7 @@ export class Dispatch {
         async (tx) => {
           context.begin(tx)
           try {
-            await this.#invoke(work, envelope, clock.monotonicMs())
+            await this.#invoke(work, clock.monotonicMs())
           } finally {
             context.close()
           }
@@ -919,18 +919,6 @@ export class Dispatch {
   #anyHandler(work: Work): HandlerPlan {
     const topic = work.returned?.topic?.name ?? work.partition.held.topic
     return this.#plan.handlers.get(topic)!.values().next().value!
-  }
-
-  #started(work: Work, envelope: Envelope): Started {
-    const { topic, partition } = work.partition.held
-    return {
-      service: this.#plan.name,
-      handler: work.handler!.name,
-      topic,
-      partition,
-      position: work.position,
-      envelope,
-    }
   }
 
   #warnOfSlowTurn(handler: HandlerPlan, tookMs: number): void {

@@ -18,30 +18,29 @@ export interface Blamed {
   readonly id: string
 }
 
-/** The same while nobody has asked: ids are read only for whoever is blamed. */
-export type Started = Omit<Blamed, 'id'> & { readonly envelope: { readonly id: string } }
+/** An attempt that was begun; what is known of it is put together for whoever is blamed. */
+export interface Started {
+  readonly blamed: Blamed
+}
 
 export class Guards {
   readonly #storage = new AsyncLocalStorage<Started>()
 
   /** Goes back to where it was made when it returns, which is half the price of `AsyncLocalStorage.run`. */
   readonly #outside = new AsyncResource('ottla.guards')
-  readonly #inside = <A, R>(record: Started, handler: (argument: A) => R, argument: A): R => {
-    this.#storage.enterWith(record)
+  readonly #inside = <A, R>(attempt: Started, handler: (argument: A) => R, argument: A): R => {
+    this.#storage.enterWith(attempt)
     return handler(argument)
   }
 
   /** Runs a handler; whatever it starts is remembered as started for this record. */
-  run<A, R>(record: Started, handler: (argument: A) => R, argument: A): R {
-    return this.#outside.runInAsyncScope(this.#inside, undefined, record, handler, argument) as R
+  run<A, R>(attempt: Started, handler: (argument: A) => R, argument: A): R {
+    return this.#outside.runInAsyncScope(this.#inside, undefined, attempt, handler, argument) as R
   }
 
   /** The record for which the code under way was started; null when for none. */
   get blamed(): Blamed | null {
-    const started = this.#storage.getStore()
-    if (started === undefined) return null
-    const { envelope, ...place } = started
-    return { ...place, id: envelope.id }
+    return this.#storage.getStore()?.blamed ?? null
   }
 }
 

@@ -139,9 +139,10 @@ export class Work extends LaneEntry {
     this.stuck = false
   }
 
-  /** Null: its key is nobody else's. */
+  /** Its key as a text that tells it from others; null: its key is nobody else's. */
   get laneKey(): string | null {
-    return this.lane?.key ?? null
+    const { lane } = this
+    return lane === null || !lane.keyed ? null : Buffer.from(lane.key).toString('latin1')
   }
 }
 
@@ -420,10 +421,9 @@ export class Partition {
     return true
   }
 
-  #laneKey(key: Uint8Array | null): string | null {
+  #laneKey(key: Uint8Array | null): Uint8Array | null {
     // Order was given up with the retry topics.
-    if (key === null || this.retry !== null) return null
-    return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
+    return this.retry === null ? key : null
   }
 
   #countBefore(work: Work): void {
