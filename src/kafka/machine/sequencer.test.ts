@@ -301,6 +301,7 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
             'answer',
             'answer',
             'refuse',
+            'demoted',
             'lose',
             'loseStored',
             'ghost',
@@ -359,6 +360,15 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
               const head = wire.shift()
               if (head !== undefined)
                 note(head.batch, s.onAnswer(head.batch, error([87, 6, 19, 6][n] as number), at(nowMs)))
+              break
+            }
+            case 'demoted': {
+              // Appended and copied to the next leader; the old one, asked to wait for all copies, is no leader any more.
+              const head = wire.shift()
+              if (head !== undefined) {
+                broker.append(head.image)
+                note(head.batch, s.onAnswer(head.batch, error(n === 0 ? 3 : 6), at(nowMs)))
+              }
               break
             }
             case 'lose':

@@ -125,11 +125,11 @@ const code = {
   inconsistentTopicId: 103,
 } as const
 
-/** Answers that prove: this attempt stored nothing. */
+/**
+ * Answers that prove: this attempt stored nothing. That a broker is no leader proves nothing: one that was demoted while it
+ * waited for the copies of what it had appended says the same, and the next leader may have them.
+ */
 const provesNotStored = new Set<number>([
-  code.unknownTopicOrPartition,
-  code.leaderNotAvailable,
-  code.notLeader,
   code.invalidMessage,
   code.notEnoughReplicas,
   code.throttlingQuotaExceeded,
