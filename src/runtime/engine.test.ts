@@ -588,6 +588,38 @@ test('a process that dies at one record again and again goes careful, then gives
   await close(seed)
 })
 
+test('handlers that settle without ever waiting give the event loop back in between', async () => {
+  const log = new MemoryLog()
+  const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
+  const count = 200
+  const seed = await start([], { memoryLog: log })
+  log.create('one', 1)
+  for (let n = 0; n < count; n++) await seed.app.publish(One.Made({ id: `key-${n}` }))
+  let turns = 0
+  let handled = 0
+  const turnsAt: number[] = []
+  const worker = service('worker').on(One.Made, async () => {
+    // 200 of them are a fifth of a second.
+    for (const untilMs = performance.now() + 1; performance.now() < untilMs; );
+    turnsAt.push(turns)
+    handled++
+  })
+  let counting = true
+  const countTurn = () => {
+    turns++
+    if (counting) setImmediate(countTurn)
+  }
+  countTurn()
+  const life = await start([worker], { memoryLog: log })
+  try {
+    await until(() => handled === count, 'all')
+  } finally {
+    counting = false
+  }
+  assert.ok(turnsAt.at(-1)! - turnsAt[0]! >= 10, `${turnsAt.at(-1)! - turnsAt[0]!} turns of the event loop`)
+  await close(life, seed)
+})
+
 test('the first progress takes the strike back at once, not at the next interval', async (t) => {
   const { after: later } = systemClock
   t.mock.method(systemClock, 'after', (delayMs: number, callback: () => void) =>

@@ -54,7 +54,7 @@ type LoopState = 'idle' | 'running' | 'draining' | 'stopped'
 const checkpointCount = 1_000
 /** Starts from one partition before the next one has its turn. */
 const turnMax = 64
-/** Synchronous handlers give the event loop back after this long. */
+/** Handlers that do not wait for anything give the event loop back after this long. */
 const sliceMs = 8
 const ownsRecheckMs = 100
 const watchTickMaxMs = 250
@@ -94,6 +94,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #state: LoopState = 'idle'
   #pumping = false
   #resuming: Disposable | null = null
+  /** Runs out with the turn of the event loop in which handlers were started. */
+  #slice: Disposable | null = null
+  #sliceEndMs = 0
   #checkpointTimer: Disposable | null = null
   #watchTimer: Disposable | null = null
   #progressTimer: Disposable | null = null
@@ -177,7 +180,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
     }
     await this.#redriver?.[Symbol.asyncDispose]()
-    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#progressTimer, this.#resuming])
+    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#progressTimer, this.#resuming, this.#slice])
       timer?.[Symbol.dispose]()
     for (const gate of this.#gates.values()) gate[Symbol.dispose]()
     this.#state = 'stopped'
@@ -380,7 +383,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   // ── DispatchEvents ──
 
-  settled(partition: Partition): void {
+  settled(partition: Partition, nowMs?: number): void {
     if (!partition.gone) {
       // Only an ending shows that those behind a failure will move; a retry alone does not.
       if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) {
@@ -394,7 +397,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (partition.lanes.running === 0) partition.drained?.()
       this.#armCheckpoint()
     }
-    this.#pump()
+    this.#pump(nowMs)
   }
 
   parked(work: Work, atMs: number | null): void {
@@ -752,17 +755,16 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   // ── starting handlers ──
 
-  #pump(): void {
+  /** `nowMs`: the monotonic clock, when it was just looked at. */
+  #pump(nowMs?: number): void {
     if (this.#pumping || this.#state !== 'running') return
     this.#pumping = true
     try {
-      let untilMs = Number.POSITIVE_INFINITY
+      if (this.#sliceIsOver(nowMs)) return
       let count = 0
       while (this.#dispatch.running < this.plan.concurrency) {
         const partition = this.#nextPartition()
         if (partition === null) break
-        // Most often one ending makes room for one start, and then the clock is not looked at.
-        if (count === 1) untilMs = this.#surroundings.clock.monotonicMs() + sliceMs
         if (!this.#reader!.owns(partition.held)) {
           // Perhaps no longer ours: nothing starts. Either `lost` follows, or the session turns out to be alive.
           this.#pumpLater(ownsRecheckMs)
@@ -775,15 +777,31 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         } catch (error) {
           this.defect(partition, error)
         }
-        if ((++count & 15) === 0 && this.#surroundings.clock.monotonicMs() > untilMs) {
-          this.#pumpLater(0)
-          break
-        }
+        if ((++count & 15) === 0 && this.#sliceIsOver()) break
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()
     } finally {
       this.#pumping = false
     }
+  }
+
+  /**
+   * Has this turn of the event loop been ours for too long? Then the rest follows in another one. A turn begins with the
+   * first start after the last one ended, which a timer says: handlers that settle without ever waiting for the event loop
+   * go from one call of `#pump` to the next in the same turn.
+   */
+  #sliceIsOver(now?: number): boolean {
+    const { clock } = this.#surroundings
+    const nowMs = now ?? clock.monotonicMs()
+    if (this.#slice === null) {
+      this.#sliceEndMs = nowMs + sliceMs
+      this.#slice = clock.after(0, () => {
+        this.#slice = null
+      })
+    }
+    if (nowMs <= this.#sliceEndMs) return false
+    this.#pumpLater(0)
+    return true
   }
 
   #pumpLater(delayMs: number): void {
