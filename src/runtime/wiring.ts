@@ -36,7 +36,7 @@ const defaults = {
   checkpointIntervalMs: 1_000,
   standingMax: 1_000,
   budget: { maxRecords: 4_096, maxBytes: 16 * 1024 * 1024 },
-  budgetBytes: 48 * 1024 * 1024,
+  budgetBytes: 32 * 1024 * 1024,
   // Slow handlers have their deadline; keys count because one customer's trouble must not stop the others.
   breaker: {
     windowCalls: 100,
