@@ -43,8 +43,8 @@ import type { AttemptOutcome, ServiceStats } from './stats.ts'
 
 /** What the service loop does for dispatch. */
 export interface DispatchEvents {
-  /** A started record has ended. The books are done; go on. `nowMs`: the monotonic clock, when it was just looked at. */
-  settled(partition: Partition, nowMs?: number): void
+  /** A started record has ended. The books are done; go on. */
+  settled(partition: Partition): void
   /** A started record waits in its lane until `atMs`; null: until something else wakes it. */
   parked(work: Work, atMs: number | null): void
   /** The store is away for this partition: nothing starts until then. */
@@ -823,7 +823,7 @@ export class Dispatch {
     const attempts = work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0)
     const outcome = ending === 'dropped' ? `dropped.${dropReason}` : ending
     this.#tellEnded(work, envelope, { outcome, nowMs, attempts, fallback })
-    this.#events.settled(partition, nowMs)
+    this.#events.settled(partition)
   }
 
   #tellEnded(
