@@ -262,9 +262,10 @@ class KafkaReader implements Reader {
                       logEnd: committed.knownTo,
                       metadata: committed.metadata,
                     })
+              const { attempts, ...rest } = map ?? { finished: [], strikes: 0, attempts: [] }
               return {
                 held,
-                checkpoint: { low: position, ...(map ?? { finished: [], strikes: 0 }) },
+                checkpoint: { low: position, ...rest, ...(attempts.length > 0 && { attempts }) },
                 stored: committed !== null,
                 logStart,
                 logEnd,

@@ -16,7 +16,7 @@ export interface TransportFixture extends AsyncDisposable {
 
 /** What may be missing, each with the reason; null: it is there. */
 export interface TransportDifferences {
-  /** Finished ranges and strikes come back to the next owner. */
+  /** Finished ranges, strikes and their suspect come back to the next owner. */
   readonly checkpointMap: string | null
   /** `seek({ timestampMs })` works. */
   readonly seekByTime: string | null
@@ -327,21 +327,25 @@ export function transportConformance(
       await second.reader[Symbol.asyncDispose]()
     })
 
-    test('finished ranges and strikes come back to the next owner', skipOr(differences.checkpointMap), async () => {
-      const topic = await make(1)
-      await fill(topic, 0, 20)
-      const group = fresh('group')
-      const first = new Member(connect(), group, [topic])
-      await until(() => first.seen.length === 20, 'twenty')
-      const at = (index: number) => first.seen[index]!.position
-      const checkpoint = { low: at(3), finished: [at(5), at(8), at(10), at(11)], strikes: 2 }
-      assert.equal(await first.reader.checkpoint(first.heldOf(topic, 0), checkpoint), 'stored')
-      await first.reader[Symbol.asyncDispose]()
-      const second = new Member(connect(), group, [topic])
-      await until(() => second.held.size === 1, 'gained')
-      assert.deepEqual(second.held.get(`${topic}/0`)?.checkpoint, checkpoint)
-      await second.reader[Symbol.asyncDispose]()
-    })
+    test(
+      'finished ranges, strikes and their suspect come back to the next owner',
+      skipOr(differences.checkpointMap),
+      async () => {
+        const topic = await make(1)
+        await fill(topic, 0, 20)
+        const group = fresh('group')
+        const first = new Member(connect(), group, [topic])
+        await until(() => first.seen.length === 20, 'twenty')
+        const at = (index: number) => first.seen[index]!.position
+        const checkpoint = { low: at(3), finished: [at(5), at(8), at(10), at(11)], strikes: 2, suspect: at(9) }
+        assert.equal(await first.reader.checkpoint(first.heldOf(topic, 0), checkpoint), 'stored')
+        await first.reader[Symbol.asyncDispose]()
+        const second = new Member(connect(), group, [topic])
+        await until(() => second.held.size === 1, 'gained')
+        assert.deepEqual(second.held.get(`${topic}/0`)?.checkpoint, checkpoint)
+        await second.reader[Symbol.asyncDispose]()
+      },
+    )
 
     test('the next owner gains nothing before the last one has released, and old ownerships are refused', async () => {
       const topic = await make(2)
