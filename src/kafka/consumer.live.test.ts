@@ -6,9 +6,9 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { TransactionWriter } from '../../test/kafka/transaction-writer.ts'
 import { controlledCluster } from '../../test/live/kafka-cluster.ts'
 import { Api } from '../wire/protocol.ts'
-import { RecordBatchBuilder } from '../wire/record-batch.ts'
 import { KafkaClient } from './client.ts'
 import type { ConsumerOptions } from './consumer.ts'
 
@@ -475,94 +475,3 @@ test('aborted records are never delivered, however the answers are cut', needsKa
     await reader[Symbol.asyncDispose]()
   }
 })
-
-/** Just enough of a transactional producer, in raw requests, to have aborted records to read. */
-class TransactionWriter {
-  readonly #client: KafkaClient
-  readonly #topic: string
-  #id = ''
-  #coordinator = -1
-  #producerId = -1
-  #epoch = -1
-  #sequence = 0
-
-  constructor(client: KafkaClient, topic: string) {
-    this.#client = client
-    this.#topic = topic
-  }
-
-  async begin(transactionalId: string): Promise<void> {
-    this.#id = transactionalId
-    await until('a transaction coordinator is there', async () => {
-      const { body } = await this.#client.cluster.request(
-        'any',
-        Api.FindCoordinator,
-        { keyType: 1, coordinatorKeys: [transactionalId] },
-        { minVersion: 4 },
-      )
-      this.#coordinator = body.coordinators[0]?.errorCode === 0 ? body.coordinators[0].nodeId : -1
-      return this.#coordinator >= 0
-    })
-    await until('a producer id is given', async () => {
-      const { body } = await this.#client.cluster.request(this.#coordinator, Api.InitProducerId, {
-        transactionalId,
-        transactionTimeoutMs: 60_000,
-        producerId: -1,
-        producerEpoch: -1,
-      })
-      this.#producerId = body.producerId
-      this.#epoch = body.producerEpoch
-      return body.errorCode === 0
-    })
-  }
-
-  async append(value: string): Promise<void> {
-    await until('the partition joins the transaction', async () => {
-      const { body } = await this.#client.cluster.request(
-        this.#coordinator,
-        Api.AddPartitionsToTxn,
-        {
-          v3AndBelowTransactionalId: this.#id,
-          v3AndBelowProducerId: this.#producerId,
-          v3AndBelowProducerEpoch: this.#epoch,
-          v3AndBelowTopics: [{ name: this.#topic, partitions: [0] }],
-        },
-        { maxVersion: 3 },
-      )
-      return body.resultsByTopicV3AndBelow[0]?.resultsByPartition[0]?.partitionErrorCode === 0
-    })
-    const builder = new RecordBatchBuilder()
-    builder.append(null, Buffer.from(value), [], Date.now())
-    const records = builder.build({
-      producerId: this.#producerId,
-      producerEpoch: this.#epoch,
-      baseSequence: this.#sequence++,
-      transactional: true,
-    })
-    const leader = this.#client.cluster.metadata.partition(this.#topic, 0)?.leader ?? -1
-    const { body } = await this.#client.cluster.request(
-      leader,
-      Api.Produce,
-      {
-        transactionalId: this.#id,
-        acks: -1,
-        timeoutMs: 10_000,
-        topicData: [{ name: this.#topic, partitionData: [{ index: 0, records }] }],
-      },
-      { maxVersion: 8 },
-    )
-    assert.equal(body.responses[0]?.partitionResponses[0]?.errorCode, 0)
-  }
-
-  async end(committed: boolean): Promise<void> {
-    await until('the transaction ends', async () => {
-      const { body } = await this.#client.cluster.request(
-        this.#coordinator,
-        Api.EndTxn,
-        { transactionalId: this.#id, producerId: this.#producerId, producerEpoch: this.#epoch, committed },
-        { maxVersion: 3 },
-      )
-      return body.errorCode === 0
-    })
-  }
-}

@@ -11,8 +11,9 @@ import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startFaultProxy } from '../../src/testing/fault-proxy.ts'
-import { type Ground, SlowMember, TransactionWriter, until, within } from './ground.ts'
+import { type Ground, SlowMember, until, within } from './ground.ts'
 import { type GivenRecord, type Subject, wholeText } from './subject.ts'
+import { TransactionWriter } from './transaction-writer.ts'
 
 /** What a scenario needs beside three brokers. `control`: brokers that may be killed, on this machine. */
 export type Need = 'control' | 'secure' | 'jars'
@@ -211,7 +212,7 @@ const d5: DefectScenario = {
   async play(subject, ground) {
     const flaws: string[] = []
     const topic = await ground.topic('d5', 1)
-    const writer = new TransactionWriter(ground, topic)
+    const writer = new TransactionWriter(ground.client, topic)
     await writer.begin(ground.unique('d5'))
     const expected: string[] = []
     for (const [round, ending] of (['abort', 'commit', 'abort', 'abort', 'commit'] as const).entries()) {
