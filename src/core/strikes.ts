@@ -60,6 +60,16 @@ export class Strikes {
     return this.#begun
   }
 
+  /** Would its death now be blamed on a record? */
+  get blames(): boolean {
+    return this.careful ? this.#accused !== nobody : this.#counted
+  }
+
+  /** Careful: that it starts could not be put on record. */
+  retract(): void {
+    this.#accused = nobody
+  }
+
   /** Careful owners have died under it too often. */
   givesUp(position: number): boolean {
     return position === this.#start.suspect && this.#start.strikes >= carefulFrom + diedMax
@@ -80,20 +90,20 @@ export class Strikes {
 
   /** A record has ended or stands still; `next` is the first position not fetched. True when that should go on record at once. */
   survived(front: number, next: number): boolean {
+    if (!this.blames) return false
     if (this.careful) {
-      const changed = this.#accused !== nobody
       this.#accused = nobody
-      return changed
+      return true
     }
     // Where nothing that was fetched may do harm, nobody is to blame either.
-    if (!this.#counted || (front <= this.#start.suspect && front < next)) return false
+    if (front <= this.#start.suspect && front < next) return false
     this.#counted = false
     return true
   }
 
-  /** Nothing may start of what was fetched, up to `next`; everything below `low` is finished. True when careful mode ends by that. */
+  /** Nothing may start of what lies before `next`. True when careful mode ends by that. */
   quiet(next: number): boolean {
-    if (!this.careful || next < this.#carefulUntil) return false
+    if (!this.spanEnds(next)) return false
     this.#carefulUntil = 0
     return true
   }
@@ -103,8 +113,8 @@ export class Strikes {
     if (!this.careful && this.#begun && !this.#counted && low > this.#start.suspect) this.#over = true
   }
 
-  /** Has so much been fetched that the careful span must be worked off first? */
-  spanFetched(next: number): boolean {
+  /** Does `next` lie beyond the careful span, so that what lies before it must come to its end first? */
+  spanEnds(next: number): boolean {
     return this.careful && next >= this.#carefulUntil
   }
 

@@ -67,6 +67,27 @@ test('a careful partition runs one handler at a time, and a record that waits ho
   assert.equal(running.most, 1)
 })
 
+test('careful mode ends beyond its span, also where no record lies at its end', async () => {
+  for (const gap of [0, 5]) {
+    const log = new MemoryLog()
+    const handled: string[] = []
+    log.create('orders', 1)
+    const { app: feeder, kill } = await member(log, () => 'away', [])
+    kill()
+    const publish = (from: number, to: number) =>
+      Promise.all(
+        Array.from({ length: to - from }, (_, n) => feeder.publish(Orders.Placed({ id: `key-${from + n}`, n }))),
+      )
+    await publish(0, 998)
+    log.gap('orders', 0, gap)
+    await publish(998, 1_200)
+    log.group('worker').checkpoints.set('orders/0', { low: 0, finished: [], strikes: 3 })
+    const { running } = await member(log, () => 'handle', handled)
+    await until(() => handled.length === 1_200, `all with a gap of ${gap}`)
+    assert.ok(running.most > 1, 'no longer one at a time')
+  }
+})
+
 test('a record that kills its process is found behind one that waits all the time', async () => {
   const log = new MemoryLog()
   const handled: string[] = []

@@ -588,6 +588,30 @@ test('a process that dies at one record again and again goes careful, then gives
   await close(seed)
 })
 
+test('a partition whose whole allowance was finished by an earlier owner goes on with what comes after', async () => {
+  const log = new MemoryLog()
+  const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
+  const seed = await start([], { memoryLog: log })
+  log.create('one', 1)
+  for (let n = 0; n <= 9_000; n++) void seed.app.publish(One.Made({ id: `key-${n}` }))
+  await until(() => log.records('one').length === 9_001, 'published')
+  log.group('worker').checkpoints.set('one/0', { low: 0, finished: [1, 9_000], strikes: 0 })
+  const gate = Promise.withResolvers<void>()
+  const handled: string[] = []
+  const worker = service('worker').on(One.Made, async ({ id }) => {
+    // Until its allowance of open records is used up.
+    if (id === 'key-0') await gate.promise
+    handled.push(id)
+  })
+  const life = await start([worker], { memoryLog: log, concurrency: 1 })
+  await until(() => life.app.ledger().some(({ fetched }) => fetched >= 4_096), 'the allowance is used up')
+  gate.resolve()
+  await until(() => handled.length === 2, 'the last one')
+  assert.deepEqual(handled, ['key-0', 'key-9000'])
+  await until(() => log.group('worker').checkpoints.get('one/0')?.low === 9_001, 'and that is on record', 5_000)
+  await close(life, seed)
+})
+
 test('handlers that settle without ever waiting give the event loop back in between', async () => {
   const log = new MemoryLog()
   const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })

@@ -180,6 +180,8 @@ export class Partition {
   endedSince = 0
   /** Something changed since the last checkpoint was stored. */
   dirty = false
+  /** Records went straight to the books, so that there is room for others; nobody has been told yet. */
+  skipped = false
   checkpointing: Promise<boolean> | null = null
   /** Has the loop told the reader to pause? */
   paused = false
@@ -283,10 +285,15 @@ export class Partition {
   /** The next record of the intake into its lane. False when there is none, or none may come in now. */
   enterOneMore(): boolean {
     const { intake, lanes, strikes } = this
-    if (intake.count === 0 || lanes.standing >= this.#standingMax) return false
-    if (strikes.spanFetched(intake.batch.position(intake.index))) return false
+    if (intake.count === 0 || lanes.standing >= this.#standingMax || strikes.spanEnds(this.nextPosition)) return false
     this.#enter()
     return true
+  }
+
+  /** Of the first record that is in no lane yet, as far as that is known. */
+  get nextPosition(): number {
+    const { intake, tracker } = this
+    return intake.count === 0 ? tracker.next : intake.batch.position(intake.index)
   }
 
   /** Fetched and not ended. */
@@ -311,6 +318,8 @@ export class Partition {
       this.budget.give(batch.size(index))
       this.ledger.end('skipped')
       this.endedSince++
+      this.skipped = true
+      this.dirty = true
     } else {
       const work = new Work(this, batch, index, ticket)
       if (this.#triedBefore.size > 0) this.#countBefore(work)
@@ -326,7 +335,9 @@ export class Partition {
   /** Batches can end in control records or a gap: these were looked at as well. */
   #finishParts(): void {
     const reached = this.intake.finishParts()
-    if (reached >= 0) this.tracker.reached(reached)
+    if (reached < 0) return
+    this.tracker.reached(reached)
+    this.dirty = true
   }
 
   /** An attempt has failed and counts: that is to be on record before the next one starts. */

@@ -832,7 +832,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     // Once around and back to where it began: that one may only have had its turn.
     for (let tried = 0; tried <= turns.length && turns.length > 0; tried++) {
       const partition = turns[this.#turn % turns.length]!
-      if (partition.startable && this.#taken < turnMax) {
+      const { startable } = partition
+      if (partition.skipped) {
+        partition.skipped = false
+        this.#updateFlow(partition)
+        this.#armCheckpoint()
+      }
+      if (startable && this.#taken < turnMax) {
         this.#taken++
         return partition
       }
@@ -1037,9 +1043,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       await this.#within(noteMaxMs, this.#checkpoint(partition, false))
     } else {
       // Without it the culprit would never be found.
-      while (!(await this.#checkpoint(partition, false)) && partition.state === 'running') {
+      let stored = await this.#checkpoint(partition, false)
+      for (; !stored && partition.state === 'running'; stored = await this.#checkpoint(partition, false)) {
         await new Promise<void>((done) => void partition.later(this.#surroundings.clock, ownsRecheckMs, done))
       }
+      if (!stored) partition.strikes.retract()
     }
     partition.noting = false
     this.#pump()
@@ -1049,7 +1057,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #survived(partition: Partition): boolean {
     const { strikes, tracker } = partition
     if (!strikes.alert) return false
-    const changed = strikes.survived(partition.front, tracker.next)
+    const changed = strikes.blames && strikes.survived(partition.front, tracker.next)
     strikes.finishedBelow(tracker.low)
     if (changed) partition.dirty = true
     return changed
@@ -1071,9 +1079,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #updateFlow(partition: Partition): void {
     if (partition.gone) return
     partition.budget.change()
-    const { lanes, strikes, tracker } = partition
-    if (strikes.careful && lanes.running === 0 && !partition.hasReady && strikes.quiet(tracker.next))
+    const { lanes, strikes } = partition
+    if (strikes.careful && lanes.running === 0 && !partition.hasReady && strikes.quiet(partition.nextPosition)) {
       partition.dirty = true
+      this.#pumpSoon()
+    }
     const pause =
       this.#state !== 'running' ||
       partition.state !== 'running' ||
@@ -1081,7 +1091,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       partition.full ||
       !partition.undue.empty ||
       (partition.standing !== null && !passes(partition.standing)) ||
-      strikes.spanFetched(tracker.next)
+      (strikes.careful && strikes.spanEnds(partition.nextPosition))
     if (pause === partition.paused) return
     partition.paused = pause
     if (pause) this.#reader?.pause(partition.held)
