@@ -10,7 +10,7 @@ import { OttlaError } from '../contract/errors.ts'
 import type { Message } from '../contract/event.ts'
 import { derivedId, timeOfId } from '../contract/id.ts'
 import { encodeMessage } from '../contract/message.ts'
-import type { Blamed, Started } from './guards.ts'
+import type { Blamed } from './guards.ts'
 import type { ServicePlan, Surroundings } from './plan.ts'
 import type { Log, OutboxRecord } from './ports.ts'
 import { toRecord } from './publish.ts'
@@ -112,7 +112,7 @@ export interface AttemptFacts {
   readonly redrive: boolean
 }
 
-export class HandlerContext implements Started {
+export class HandlerContext {
   readonly #plan: ServicePlan
   readonly #surroundings: Surroundings
   readonly #envelope: Envelope
