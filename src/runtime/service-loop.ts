@@ -95,9 +95,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #pumping = false
   #pumpQueued = false
   #resuming: Disposable | null = null
-  /** Runs out with the turn of the event loop in which handlers were started. */
-  #slice: Disposable | null = null
-  #sliceEndMs = 0
+  /** Until when handlers may be started in the row of microtasks under way; null: none was. */
+  #sliceEndMs: number | null = null
   #checkpointTimer: Disposable | null = null
   #watchTimer: Disposable | null = null
   #progressTimer: Disposable | null = null
@@ -181,7 +180,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         this.#surroundings.log.warn('the group was not left in time; it notices by itself', { service: this.plan.name })
     }
     await this.#redriver?.[Symbol.asyncDispose]()
-    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#progressTimer, this.#resuming, this.#slice])
+    for (const timer of [this.#checkpointTimer, this.#watchTimer, this.#progressTimer, this.#resuming])
       timer?.[Symbol.dispose]()
     for (const gate of this.#gates.values()) gate[Symbol.dispose]()
     this.#state = 'stopped'
@@ -786,22 +785,24 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   }
 
   /**
-   * Has this turn of the event loop been ours for too long? Then the rest follows in another one. A turn begins with the
-   * first start after the last one ended, which a timer says: handlers that settle without ever waiting for the event loop
-   * go from one call of `#pump` to the next in the same turn.
+   * Has the event loop been ours for too long? Then the rest follows in another turn. Handlers that settle without ever
+   * waiting for the event loop go from one call of `#pump` to the next in one row of microtasks; a tick that one of them
+   * asks for comes when the row has ended.
    */
   #sliceIsOver(): boolean {
-    const { clock } = this.#surroundings
-    const nowMs = clock.monotonicMs()
-    if (this.#slice === null) {
+    const nowMs = this.#surroundings.clock.monotonicMs()
+    if (this.#sliceEndMs === null) {
       this.#sliceEndMs = nowMs + sliceMs
-      this.#slice = clock.after(0, () => {
-        this.#slice = null
-      })
+      queueMicrotask(this.#endSliceBehindRow)
     }
     if (nowMs <= this.#sliceEndMs) return false
     this.#pumpLater(0)
     return true
+  }
+
+  readonly #endSliceBehindRow = (): void => process.nextTick(this.#endSlice)
+  readonly #endSlice = (): void => {
+    this.#sliceEndMs = null
   }
 
   /**
