@@ -4,9 +4,10 @@ import { after, test } from 'node:test'
 import { z } from 'zod'
 import { systemClock } from '../adapters/system/clock.ts'
 import { topic } from '../contract/topic.ts'
-import { MemoryLog, memoryTransport } from '../testing/memory-transport.ts'
+import { MemoryLog, MemoryReader, memoryTransport } from '../testing/memory-transport.ts'
 import { untilWithin } from '../testing/until.ts'
 import { RunningApp } from './app.ts'
+import type { Checkpoint, Held } from './ports.ts'
 import { service } from './service.ts'
 
 const Orders = topic('orders', {
@@ -65,6 +66,25 @@ test('a careful partition runs one handler at a time, and a record that waits ho
   await until(() => handled.length === 9, 'the other keys')
   assert.equal(app.parked().length, 1)
   assert.equal(running.most, 1)
+})
+
+test('a careful attempt does not begin while the group refuses what would put it on record', async (t) => {
+  const log = new MemoryLog()
+  const handled: string[] = []
+  log.create('orders', 1)
+  log.group('worker').checkpoints.set('orders/0', { low: 0, finished: [], strikes: 3 })
+  let refusals = 0
+  const { checkpoint } = MemoryReader.prototype
+  t.mock.method(MemoryReader.prototype, 'checkpoint', function (this: MemoryReader, held: Held, to: Checkpoint) {
+    if (to.strikes <= 3 || refusals === 3) return checkpoint.call(this, held, to)
+    assert.deepEqual(handled, [])
+    refusals++
+    return Promise.resolve('lost')
+  })
+  const { app } = await member(log, () => 'handle', handled)
+  await app.publish(Orders.Placed({ id: 'a', n: 0 }))
+  await until(() => handled.length === 1, 'handled')
+  assert.equal(refusals, 3)
 })
 
 test('careful mode ends beyond its span, also where no record lies at its end', async () => {

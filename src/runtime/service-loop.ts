@@ -1142,8 +1142,11 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     try {
       const result = await this.#reader!.checkpoint(partition.held, checkpoint)
       this.#checkpointFailures = 0
-      if (result === 'lost') this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
-      else {
+      if (result === 'lost') {
+        this.#surroundings.log.debug('checkpoint refused: no longer ours', about)
+        // Should it be ours still, the next one is computed afresh.
+        partition.dirty = true
+      } else {
         partition.earlyTurnStored = Math.max(partition.earlyTurnStored, turn)
         this.#noted(attempts, true)
         if (steps.offsetAfterCommit.hasSubscribers) steps.offsetAfterCommit.publish(about)
