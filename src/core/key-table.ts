@@ -5,6 +5,7 @@
  * Buckets with chains. It doubles when there are as many entries as buckets; it never shrinks, since whoever uses it is
  * bounded.
  */
+import { sameBytes } from '../contract/text.ts'
 
 /** An entry of a table. The link belongs to the table. */
 export interface Keyed {
@@ -30,7 +31,7 @@ export class KeyTable<E extends Keyed> {
 
   get(key: Uint8Array, hash: number): E | undefined {
     let entry = this.#buckets[hash & (this.#buckets.length - 1)]!
-    while (entry !== null && !(entry.hash === hash && sameKey(entry.key, key))) entry = entry.beside!
+    while (entry !== null && !(entry.hash === hash && sameBytes(entry.key, key))) entry = entry.beside!
     return (entry as E | null) ?? undefined
   }
 
@@ -85,10 +86,4 @@ export class KeyTable<E extends Keyed> {
 
 function emptyBuckets(count: number): (Keyed | null)[] {
   return new Array<Keyed | null>(count).fill(null)
-}
-
-function sameKey(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
 }

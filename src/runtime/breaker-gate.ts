@@ -52,7 +52,7 @@ export class BreakerGate implements Disposable {
 
   /** Could a record of this partition start as the probe? */
   mayProbe(partition: Partition): boolean {
-    return this.#due && this.#probe === null && (this.#waitingOf(partition) !== undefined || partition.hasReady)
+    return this.#due && this.#probe === null && (this.#waitingOf(partition) !== undefined || partition.makeReady())
   }
 
   /** What `takeProbe` would take. */

@@ -248,12 +248,12 @@ export class Partition {
     return tracker.lowBesides(standing)
   }
 
-  /** May a handler start now? */
-  get startable(): boolean {
+  /** May a handler start now? Looks for a record for it. */
+  mayStart(): boolean {
     const { standing, lanes } = this
     if (this.state !== 'running' || this.noting) return false
     if (this.strikes.careful && lanes.running > 0) return false
-    return standing === null ? this.hasReady : standing.why === 'breaker' && standing.gate.mayProbe(this)
+    return standing === null ? this.makeReady() : standing.why === 'breaker' && standing.gate.mayProbe(this)
   }
 
   /** What `take` would take. */
@@ -275,8 +275,8 @@ export class Partition {
     this.#finishParts()
   }
 
-  /** Is there a record whose handler may start? Brings records into their lanes until there is one. */
-  get hasReady(): boolean {
+  /** Brings records into their lanes until there is one whose handler may start. False when there is none to be had. */
+  makeReady(): boolean {
     const { lanes } = this
     while (!lanes.hasReady) if (!this.enterOneMore()) return false
     return true

@@ -833,13 +833,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     // Once around and back to where it began: that one may only have had its turn.
     for (let tried = 0; tried <= turns.length && turns.length > 0; tried++) {
       const partition = turns[this.#turn % turns.length]!
-      const { startable } = partition
+      const mayStart = partition.mayStart()
       if (partition.skipped) {
         partition.skipped = false
         this.#updateFlow(partition)
         this.#armCheckpoint()
       }
-      if (startable && this.#taken < turnMax) {
+      if (mayStart && this.#taken < turnMax) {
         this.#taken++
         return partition
       }
@@ -1081,7 +1081,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (partition.gone) return
     partition.budget.change()
     const { lanes, strikes } = partition
-    if (strikes.careful && lanes.running === 0 && !partition.hasReady && strikes.quiet(partition.nextPosition)) {
+    if (strikes.careful && lanes.running === 0 && !partition.makeReady() && strikes.quiet(partition.nextPosition)) {
       partition.dirty = true
       this.#pumpSoon()
     }
