@@ -27,6 +27,7 @@ const engine = 'src/runtime/engine.test.ts'
 const holds = 'src/runtime/holds.test.ts'
 const attempts = 'src/runtime/attempts.test.ts'
 const careful = 'src/runtime/careful.test.ts'
+const released = 'src/runtime/released.test.ts'
 const strikesTest = 'src/core/strikes.test.ts'
 const partition = 'src/runtime/partition.ts'
 const strikes = 'src/core/strikes.ts'
@@ -157,6 +158,34 @@ const mutations: readonly Mutation[] = [
     find: 'const count = this.#deadLetters + this.#writing',
     replace: 'const count = this.#deadLetters',
     tests: ['src/core/budget.test.ts'],
+  },
+  {
+    name: 'give a batch back while records of it are open',
+    file: 'src/runtime/intake.ts',
+    find: 'if (--this.#open === 0 && !this.#kept)',
+    replace: 'if (--this.#open >= 0 && !this.#kept)',
+    tests: [released],
+  },
+  {
+    name: 'give back the bytes of a message that somebody has taken',
+    file: 'src/runtime/dispatch.ts',
+    find: 'if (work.context?.shown === true) work.fetched?.keep()',
+    replace: '',
+    tests: [released],
+  },
+  {
+    name: 'give back the bytes of an id that a guard may ask for',
+    file: 'src/runtime/context.ts',
+    find: 'if (this.#surroundings.guards !== null) this.#envelope.readId()',
+    replace: '',
+    tests: [released],
+  },
+  {
+    name: 'give back the bytes of a record that failed',
+    file: 'src/runtime/intake.ts',
+    find: '    this.#kept = true\n',
+    replace: '',
+    tests: [released],
   },
 ]
 

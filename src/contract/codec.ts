@@ -19,6 +19,11 @@ export interface Codec {
   prepare(schemaIds: readonly string[]): Promise<void>
   /** Throws OTTLA_CONTRACT_CODEC for bytes that prove unreadable. */
   decode(bytes: Uint8Array): unknown
+  /**
+   * True: nothing that `decode` returns is a view of the bytes it was given, so that the memory of a record may be used
+   * again once it has ended. Left out: payloads may hold such views, and stay valid for as long as somebody holds them.
+   */
+  readonly copies?: boolean
   /** Throws OTTLA_CONTRACT_CODEC for what this format cannot say. */
   encode(data: unknown): Uint8Array
 }
@@ -26,6 +31,7 @@ export interface Codec {
 /** JSON in UTF-8. */
 export const json: Codec = {
   contentType: 'application/json',
+  copies: true,
   accepts: (contentType) =>
     contentType === 'application/json' || contentType === 'text/json' || contentType.endsWith('+json'),
   missing: () => null,

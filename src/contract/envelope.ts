@@ -5,7 +5,7 @@
  * it. What is written by others is never trusted to be short, ASCII or sane.
  */
 import { recordUrn } from './id.ts'
-import { decodeUtf8, encodeUtf8, sameBytesAt, showUtf8 } from './text.ts'
+import { asciiText, decodeUtf8, encodeUtf8, sameBytesAt, showUtf8 } from './text.ts'
 
 /** One header. Keys repeat; the last one wins where ottla reads. */
 export interface Header {
@@ -56,7 +56,7 @@ class TextInPlace {
   }
 
   read(): string {
-    return showUtf8(this.#bytes.subarray(this.#from, this.#to))
+    return asciiText(this.#bytes, this.#from, this.#to)
   }
 }
 
@@ -113,6 +113,11 @@ export class Envelope {
     const text = id === null ? recordUrn(topicId, partition, position) : id.read()
     this.#id = text
     return text
+  }
+
+  /** Reads the id now, for whoever may ask for it when the bytes of the record are gone. */
+  readId(): void {
+    this.#id = this.id
   }
 
   /** `ce_source`, or `urn:kafka:<topic id>` of a record without one. */
@@ -185,7 +190,9 @@ const [specversionAt, idAt, sourceAt, typeAt, timeAt, contentAt, traceparentAt, 
 const nameBytes = readNames.map(encodeUtf8)
 
 /** Where the value of each was found in the record being read; `foundFrom` -1: absent, or null. Used again for each record. */
-const foundBytes: Uint8Array[] = readNames.map(() => versionBytes)
+let foundIn = versionBytes
+/** Of records whose headers are objects: each value has bytes of its own. */
+const foundBytes: (Uint8Array | null)[] = readNames.map(() => null)
 const foundFrom = new Int32Array(readNames.length)
 const foundTo = new Int32Array(readNames.length)
 
@@ -223,23 +230,25 @@ function placeOf(bytes: Uint8Array, from: number, to: number): number {
 function note(bytes: Uint8Array, nameFrom: number, nameTo: number, valueFrom: number, valueTo: number): void {
   const at = placeOf(bytes, nameFrom, nameTo)
   if (at < 0) return
-  foundBytes[at] = bytes
+  foundIn = bytes
   foundFrom[at] = valueFrom
   foundTo[at] = valueTo
 }
 
-function findHeaders(record: RecordView): void {
-  foundFrom.fill(-1)
-  if (record.eachHeader?.(note) === true) return
+/** Where the values are. True: all in `foundIn`; false: in `foundBytes`. */
+function findHeaders(record: RecordView): boolean {
+  for (let at = 0; at < foundFrom.length; at++) foundFrom[at] = -1
+  if (record.eachHeader?.(note) === true) return true
   const { headers } = record
   for (let i = 0; i < headers.length; i++) {
     const { key, value } = headers[i]!
     const at = (readNames as readonly string[]).indexOf(key)
     if (at < 0) continue
-    foundBytes[at] = value ?? versionBytes
+    foundBytes[at] = value
     foundFrom[at] = value === null ? -1 : 0
     foundTo[at] = value === null ? -1 : value.length
   }
+  return false
 }
 
 /** Values of the record being read that counted as absent. */
@@ -249,7 +258,7 @@ let badValues = 0
 function found<T>(at: number, reader: (bytes: Uint8Array, from: number, to: number) => T | null): T | null {
   const from = foundFrom[at]!
   if (from < 0) return null
-  const value = reader(foundBytes[at]!, from, foundTo[at]!)
+  const value = reader(foundBytes[at] ?? foundIn, from, foundTo[at]!)
   if (value === null) badValues++
   return value
 }
@@ -259,12 +268,12 @@ function foundType(knownType: TypeReader): string | null {
   if (found(specversionAt!, isKnownVersion) !== true) return null
   const from = foundFrom[typeAt!]!
   if (from < 0) return null
-  return knownType(foundBytes[typeAt!]!, from, foundTo[typeAt!]!) ?? found(typeAt!, attributeText)
+  return knownType(foundBytes[typeAt!] ?? foundIn, from, foundTo[typeAt!]!) ?? found(typeAt!, attributeText)
 }
 
 /** Reads the headers of a record. Never throws on account of what stands in them. */
 export function readHeaders(record: RecordView, knownType: TypeReader): ReadHeaders {
-  findHeaders(record)
+  const together = findHeaders(record)
   badValues = 0
   const attributes: Attributes = {
     id: found(idAt!, attributeInPlace),
@@ -276,7 +285,8 @@ export function readHeaders(record: RecordView, knownType: TypeReader): ReadHead
   }
   const contentType = found(contentAt!, contentTypeText)
   // What was found must not keep the record's bytes in memory.
-  foundBytes.fill(versionBytes)
+  foundIn = versionBytes
+  if (!together) foundBytes.fill(null)
   return {
     envelope: new Envelope(record, attributes, badValues),
     contentType,
@@ -430,11 +440,20 @@ function canonicalMs(bytes: Uint8Array, at: number, to: number): number | null {
   const minute = digits(bytes, at + 14, at + 16)
   const second = digits(bytes, at + 17, at + 19)
   const ms = digits(bytes, at + 20, at + 23)
-  // Date.UTC would take years below 100 for the last century's.
-  if (year < 100 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return null
   if (!(hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59 && second >= 0 && second <= 59 && ms >= 0)) return null
-  return Date.UTC(year, month - 1, day, hour, minute, second, ms)
+  const date = (year * 100 + month) * 100 + day
+  if (date !== lastDate) {
+    // Date.UTC would take years below 100 for the last century's.
+    if (year < 100 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return null
+    lastDateMs = Date.UTC(year, month - 1, day)
+    lastDate = date
+  }
+  return lastDateMs + ((hour * 60 + minute) * 60 + second) * 1_000 + ms
 }
+
+/** The day that was read last, which is nearly always the day of the next record too, and when it began. */
+let lastDate = 0
+let lastDateMs = 0
 
 /** The number that these digits are, or -1. */
 function digits(bytes: Uint8Array, from: number, to: number): number {

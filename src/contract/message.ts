@@ -15,7 +15,7 @@ import {
 } from './envelope.ts'
 import { OttlaError } from './errors.ts'
 import { type AnyEvent, eventInternals, eventOf, keyText, type Message } from './event.ts'
-import { latestOf, parse } from './schema.ts'
+import { latestOf, parse, type Schema } from './schema.ts'
 import { decodeUtf8, encodeUtf8, sameBytesAt } from './text.ts'
 import { type AnyTopic, topicInternals, topicOf } from './topic.ts'
 
@@ -173,7 +173,14 @@ export function encodeMessage(
  * `invalid`: these bytes will never be this event.
  */
 export type Decoded =
-  | { readonly kind: 'event'; readonly event: AnyEvent; readonly payload: unknown; readonly envelope: Envelope }
+  | {
+      readonly kind: 'event'
+      readonly event: AnyEvent
+      /** Of the event. */
+      readonly name: string
+      readonly payload: unknown
+      readonly envelope: Envelope
+    }
   | { readonly kind: 'unknownType'; readonly type: string | null; readonly envelope: Envelope }
   | { readonly kind: 'noHandler'; readonly event: AnyEvent | null; readonly envelope: Envelope }
   | {
@@ -195,54 +202,103 @@ export interface HandledNames {
   has(event: string): boolean
 }
 
-const typeReaders = new WeakMap<AnyTopic, TypeReader>()
-
-function typeReader(topic: AnyTopic): TypeReader {
-  let reader = typeReaders.get(topic)
-  if (reader === undefined) {
-    const { types } = topicInternals(topic)
-    reader = (bytes, from, to) => {
-      for (const type of types) if (sameBytesAt(type.bytes, bytes, from, to)) return type.ceType
-      return null
-    }
-    typeReaders.set(topic, reader)
-  }
-  return reader
-}
-
 /** Reads a record of a topic for a service that handles some of its events. Never throws on account of the bytes. */
 export function decodeRecord(topic: AnyTopic, record: RecordView, handled: HandledNames): Decoded {
-  const inner = topicInternals(topic)
-  const { envelope, contentType, structured } = readHeaders(record, typeReader(topic))
-  const { value } = record
-  if (value === null) return decodeTombstone(inner.tombstone, envelope, handled)
-  if (structured) return decodeStructured(topic, envelope, handled)
-  const event = eventOfType(topic, envelope.type)
-  if (event === null) return { kind: 'unknownType', type: envelope.type, envelope }
-  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
-  return decodeValue(event, inner.codec, { envelope, contentType, value })
+  return new RecordReader(topic, handled).read(record)
 }
 
-function eventOfType(topic: AnyTopic, type: string | null): AnyEvent | null {
-  const { types, bare } = topicInternals(topic)
-  if (type === null) return bare
-  for (let i = 0; i < types.length; i++) if (types[i]!.ceType === type) return types[i]!.event
-  return null
+/** An event of the topic that is read, with what reading it asks for. */
+interface KnownEvent {
+  readonly event: AnyEvent
+  readonly name: string
+  /** `<topic>.<Event>`, for errors. */
+  readonly what: string
+  readonly ceType: string
+  readonly bytes: Uint8Array
+  readonly schema: Schema<any, any>
+  readonly tombstone: boolean
+  readonly handled: boolean
 }
 
-function decodeTombstone(event: AnyEvent | null, envelope: Envelope, handled: HandledNames): Decoded {
-  if (event === null || !handled.has(event.name)) return { kind: 'noHandler', event, envelope }
+/**
+ * Reads the records of one topic for a service that handles some of its events. What can be looked up once is: an event is
+ * a function with properties, and asking one for each record costs more than reading a header.
+ */
+export class RecordReader {
+  readonly #codec: Codec
+  readonly #known: readonly KnownEvent[]
+  readonly #bare: KnownEvent | null
+  readonly #tombstone: KnownEvent | null
+
+  constructor(topic: AnyTopic, handled: HandledNames) {
+    const { codec, types, bare, tombstone } = topicInternals(topic)
+    this.#codec = codec
+    this.#known = types.map(({ event, ceType, bytes }) => ({
+      event,
+      name: event.name,
+      what: `${event.topic}.${event.name}`,
+      ceType,
+      bytes,
+      schema: event.schema,
+      tombstone: eventInternals(event).tombstone,
+      handled: handled.has(event.name),
+    }))
+    this.#bare = this.#known.find(({ event }) => event === bare) ?? null
+    this.#tombstone = this.#known.find(({ event }) => event === tombstone) ?? null
+  }
+
+  /** Never throws on account of the bytes. */
+  read(record: RecordView): Decoded {
+    const { envelope, contentType, structured } = readHeaders(record, this.#typeOf)
+    const { value } = record
+    if (value === null) return decodeTombstone(this.#tombstone, envelope)
+    if (structured) return this.#readStructured(envelope)
+    const known = this.#knownOf(envelope.type)
+    if (known === null) return { kind: 'unknownType', type: envelope.type, envelope }
+    if (!known.handled) return { kind: 'noHandler', event: known.event, envelope }
+    return decodeValue(known, this.#codec, { envelope, contentType, value })
+  }
+
+  readonly #typeOf: TypeReader = (bytes, from, to) => {
+    const known = this.#known
+    for (let i = 0; i < known.length; i++) if (sameBytesAt(known[i]!.bytes, bytes, from, to)) return known[i]!.ceType
+    return null
+  }
+
+  #knownOf(type: string | null): KnownEvent | null {
+    if (type === null) return this.#bare
+    const known = this.#known
+    for (let i = 0; i < known.length; i++) if (known[i]!.ceType === type) return known[i]!
+    return null
+  }
+
+  #readStructured(outer: Envelope): Decoded {
+    const text = decodeUtf8(outer.record.value ?? new Uint8Array())
+    const found = text === null ? null : readStructured(parsedOrNull(text), outer)
+    if (found === null) {
+      const error = new OttlaError('OTTLA_CONTRACT_CODEC', 'The value is no CloudEvents envelope in JSON')
+      return { kind: 'invalid', event: null, error, envelope: outer }
+    }
+    const { envelope, contentType, data } = found
+    const known = this.#knownOf(envelope.type)
+    if (known === null) return { kind: 'unknownType', type: envelope.type, envelope }
+    if (data === null) return decodeTombstoneOf(known, envelope)
+    if (!known.handled) return { kind: 'noHandler', event: known.event, envelope }
+    if ('bytes' in data) return decodeValue(known, this.#codec, { envelope, contentType, value: data.bytes })
+    return decodePayload(known, data.parsed, envelope)
+  }
+}
+
+function decodeTombstone(known: KnownEvent | null, envelope: Envelope): Decoded {
+  if (known === null || !known.handled) return { kind: 'noHandler', event: known?.event ?? null, envelope }
   const { key } = envelope.record
   const text = key === null ? null : decodeUtf8(key)
   if (text === null) {
     const why = key === null ? 'it has no key' : 'its key is no valid UTF-8'
-    const error = new OttlaError(
-      'OTTLA_CONTRACT_CODEC',
-      `The null value cannot be ${event.topic}.${event.name}: ${why}`,
-    )
-    return { kind: 'invalid', event, error, envelope }
+    const error = new OttlaError('OTTLA_CONTRACT_CODEC', `The null value cannot be ${known.what}: ${why}`)
+    return { kind: 'invalid', event: known.event, error, envelope }
   }
-  return decodePayload(event, text, envelope)
+  return decodePayload(known, text, envelope)
 }
 
 interface EncodedValue {
@@ -251,12 +307,10 @@ interface EncodedValue {
   readonly value: Uint8Array
 }
 
-function decodeValue(event: AnyEvent, codec: Codec, { envelope, contentType, value }: EncodedValue): Decoded {
-  if (eventInternals(event).tombstone) {
-    const error = new OttlaError(
-      'OTTLA_CONTRACT_CODEC',
-      `${event.topic}.${event.name} is a tombstone, but it has a value`,
-    )
+function decodeValue(known: KnownEvent, codec: Codec, { envelope, contentType, value }: EncodedValue): Decoded {
+  const { event } = known
+  if (known.tombstone) {
+    const error = new OttlaError('OTTLA_CONTRACT_CODEC', `${known.what} is a tombstone, but it has a value`)
     return { kind: 'invalid', event, error, envelope }
   }
   if (contentType !== null && !codec.accepts(contentType)) {
@@ -274,32 +328,15 @@ function decodeValue(event: AnyEvent, codec: Codec, { envelope, contentType, val
   } catch (error) {
     return { kind: 'invalid', event, error: asCodecError(error), envelope }
   }
-  return decodePayload(event, data, envelope)
-}
-
-function decodeStructured(topic: AnyTopic, outer: Envelope, handled: HandledNames): Decoded {
-  const inner = topicInternals(topic)
-  const text = decodeUtf8(outer.record.value ?? new Uint8Array())
-  const found = text === null ? null : readStructured(parsedOrNull(text), outer)
-  if (found === null) {
-    const error = new OttlaError('OTTLA_CONTRACT_CODEC', 'The value is no CloudEvents envelope in JSON')
-    return { kind: 'invalid', event: null, error, envelope: outer }
-  }
-  const { envelope, contentType, data } = found
-  const event = eventOfType(topic, envelope.type)
-  if (event === null) return { kind: 'unknownType', type: envelope.type, envelope }
-  if (data === null) return decodeTombstoneOf(event, envelope, handled)
-  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
-  if ('bytes' in data) return decodeValue(event, inner.codec, { envelope, contentType, value: data.bytes })
-  return decodePayload(event, data.parsed, envelope)
+  return decodePayload(known, data, envelope)
 }
 
 /** An envelope without data: the tombstone when its type is that, else a payload that is missing. */
-function decodeTombstoneOf(event: AnyEvent, envelope: Envelope, handled: HandledNames): Decoded {
-  if (eventInternals(event).tombstone) return decodeTombstone(event, envelope, handled)
-  if (!handled.has(event.name)) return { kind: 'noHandler', event, envelope }
-  const error = new OttlaError('OTTLA_CONTRACT_CODEC', `The envelope of ${event.topic}.${event.name} holds no data`)
-  return { kind: 'invalid', event, error, envelope }
+function decodeTombstoneOf(known: KnownEvent, envelope: Envelope): Decoded {
+  if (known.tombstone) return decodeTombstone(known, envelope)
+  if (!known.handled) return { kind: 'noHandler', event: known.event, envelope }
+  const error = new OttlaError('OTTLA_CONTRACT_CODEC', `The envelope of ${known.what} holds no data`)
+  return { kind: 'invalid', event: known.event, error, envelope }
 }
 
 function parsedOrNull(text: string): unknown {
@@ -311,9 +348,9 @@ function parsedOrNull(text: string): unknown {
   }
 }
 
-function decodePayload(event: AnyEvent, data: unknown, envelope: Envelope): Decoded {
+function decodePayload({ event, name, what, schema }: KnownEvent, data: unknown, envelope: Envelope): Decoded {
   try {
-    return { kind: 'event', event, payload: parse(event.schema, data, `${event.topic}.${event.name}`), envelope }
+    return { kind: 'event', event, name, payload: parse(schema, data, what), envelope }
   } catch (error) {
     return { kind: 'invalid', event, error: error as OttlaError, envelope }
   }

@@ -26,7 +26,7 @@ export class ReceivedMessage {
   /** Was it a dead letter that somebody asked to have handled again? */
   readonly redrive: boolean
 
-  constructor(envelope: Envelope, about: Omit<AttemptFacts, 'handler'>) {
+  constructor(envelope: Envelope, about: Pick<AttemptFacts, 'redrive' | 'topic' | 'type' | 'attempt'>) {
     this.#envelope = envelope
     this.redrive = about.redrive
     this.topic = about.topic
@@ -108,6 +108,7 @@ export interface AttemptFacts {
   /** The topic and the name of the event. */
   readonly topic: string
   readonly type: string
+  readonly position: number
   readonly attempt: number
   readonly redrive: boolean
 }
@@ -132,9 +133,15 @@ export class HandlerContext {
     this.#facts = facts
   }
 
-  /** The message's facts. */
+  /**
+   * The message's facts. Whoever has taken them may keep them; they are not to be had for the first time after the handler
+   * has returned, as the record's memory may hold another one by then. Throws OTTLA_RUNTIME_DEADLINE in that case.
+   */
   get message(): ReceivedMessage {
-    this.#message ??= new ReceivedMessage(this.#envelope, this.#facts)
+    if (this.#message === null) {
+      if (this.#closed === 'returned') this.#refuseWhenClosed('message')
+      this.#message = new ReceivedMessage(this.#envelope, this.#facts)
+    }
     return this.#message
   }
 
@@ -190,6 +197,8 @@ export class HandlerContext {
   /** @internal The handler has returned: what it emitted. */
   close(): readonly OutboxRecord[] {
     this.#closed ??= 'returned'
+    // What the handler did not await may still fail, and is to be told with the id of its record.
+    if (this.#surroundings.guards !== null) this.#envelope.readId()
     return this.#emissions?.records ?? []
   }
 
@@ -204,8 +213,13 @@ export class HandlerContext {
   /** @internal */
   get blamed(): Blamed {
     const { id, record } = this.#envelope
-    const { handler, topic } = this.#facts
-    return { service: this.#plan.name, handler, topic, partition: record.partition, position: record.position, id }
+    const { handler, topic, position } = this.#facts
+    return { service: this.#plan.name, handler, topic, partition: record.partition, position, id }
+  }
+
+  /** @internal Has anybody taken `message`? Then the record's bytes may be asked for at any time. */
+  get shown(): boolean {
+    return this.#message !== null
   }
 
   /** @internal Why it was cut short; null when it was not. */
@@ -215,11 +229,12 @@ export class HandlerContext {
 
   #refuseWhenClosed(what: string): void {
     if (this.#closed === null) return
+    const { topic, type } = this.#facts
     throw new OttlaError(
       'OTTLA_RUNTIME_DEADLINE',
       this.#closed === 'expired'
-        ? `${what} came after the deadline of ${this.message.topic}.${this.message.type}: the attempt was given up`
-        : `${what} came after the handler of ${this.message.topic}.${this.message.type} had returned; await what uses it`,
+        ? `${what} came after the deadline of ${topic}.${type}: the attempt was given up`
+        : `${what} came after the handler of ${topic}.${type} had returned; await what uses it`,
     )
   }
 }

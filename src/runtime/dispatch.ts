@@ -33,7 +33,7 @@ import { type Breaker, openBreakerOf } from './breaker.ts'
 import { type Ended, ended } from './channels.ts'
 import { HandlerContext } from './context.ts'
 import { deadLetter, errorCode } from './dead-letter.ts'
-import type { Partition, Work } from './partition.ts'
+import { noHandlers, type Partition, type Work } from './partition.ts'
 import type { HandlerPlan, ServicePlan, Surroundings } from './plan.ts'
 import type { Fence, OutboxRecord, Sent } from './ports.ts'
 import { sendAll } from './publish.ts'
@@ -90,7 +90,6 @@ export interface DeadLetterPlan {
 export const slowTurnMs = 1_000
 /** What a good attempt tells the service's own breaker, which knows no slow ones. */
 const good = { failed: false, durationMs: 0, key: null }
-const noHandlers: ReadonlyMap<string, HandlerPlan> = new Map()
 
 export class Dispatch {
   readonly #plan: ServicePlan
@@ -123,9 +122,10 @@ export class Dispatch {
     this.#events = beside.events
   }
 
-  /** Begins a record that its lane has just handed out. */
-  start(work: Work): void {
+  /** Begins a record that its lane has just handed out, at `nowMs` (monotonic). */
+  start(work: Work, nowMs: number): void {
     this.running++
+    work.startedMs = nowMs
     if (work.redrive !== null && work.redrive.letter === null) {
       this.#betweenLetters(work)
       return
@@ -200,12 +200,8 @@ export class Dispatch {
 
   #decode(work: Work): Decoded {
     const { partition } = work
-    if (partition.topic === null && work.redrive === null) return this.#decodeReturned(work)
-    return decodeRecord(
-      partition.topic!,
-      new RecordInPlace(partition.held, work.batch, work.index),
-      this.#plan.handlers.get(partition.held.topic) ?? noHandlers,
-    )
+    if (partition.reader === null) return this.#decodeReturned(work)
+    return partition.reader!.read(new RecordInPlace(partition.held, work.batch, work.index))
   }
 
   /** A record of a retry topic, as the record that it was. */
@@ -251,14 +247,14 @@ export class Dispatch {
   }
 
   #attempt(work: Work, decoded: Extract<Decoded, { kind: 'event' }>): void {
-    const { event, payload, envelope } = decoded
-    work.handler = this.#plan.handlers.get(event.topic)!.get(event.name)!
+    const { name, payload, envelope } = decoded
+    const from = work.returned?.topic ?? null
+    work.handler = (from === null ? work.partition.handlers : this.#plan.handlers.get(from.name)!).get(name)!
     if (work.redrive?.late === true && !work.handler.late) {
       this.#letterEnded(work, envelope, { outcome: 'stale', ending: null, error: '' })
       return
     }
     work.payload = payload
-    work.startedMs = this.#surroundings.clock.monotonicMs()
     if (work.fallingBack === null) {
       work.permit = this.#breaker.admit(work.startedMs)
       if (work.permit === refused) {
@@ -289,6 +285,7 @@ export class Dispatch {
       handler: handler.name,
       topic: work.returned?.topic?.name ?? work.partition.held.topic,
       type: handler.event,
+      position: work.position,
       attempt: work.counted + 1,
       redrive: work.redrive !== null,
     })
@@ -451,6 +448,8 @@ export class Dispatch {
   }
 
   #failed(work: Work, error: unknown, envelope: Envelope): void {
+    // Its bytes may be sent elsewhere, and whoever overran a deadline may still look at them.
+    work.fetched?.keep()
     if (work.partition.gone) {
       this.#free(work)
       return
@@ -605,6 +604,7 @@ export class Dispatch {
     { cause, error }: { readonly cause: DeadLetterCause; readonly error: unknown },
   ): Promise<void> {
     const { partition, redrive } = work
+    work.fetched?.keep()
     const code = errorCode(cause, error)
     // How many are redriven is limited by whoever asks for it.
     const braking = redrive === null ? partition.brake : null
@@ -735,6 +735,7 @@ export class Dispatch {
   }
 
   async #writeHeld(work: Work, envelope: Envelope, hold: HoldRecord): Promise<void> {
+    work.fetched?.keep()
     const error = new Error(
       `an earlier record of its key is a dead letter: ${hold.topic}-${hold.partition}@${hold.head}`,
     )
@@ -823,6 +824,8 @@ export class Dispatch {
     const attempts = work.counted + (ending === 'handled' || ending === 'deadLettered' ? 1 : 0)
     const outcome = ending === 'dropped' ? `dropped.${dropReason}` : ending
     this.#tellEnded(work, envelope, { outcome, nowMs, attempts, fallback })
+    // Last: until here its bytes may be asked for.
+    work.fetched?.ended()
     this.#events.settled(partition)
   }
 
@@ -859,6 +862,7 @@ export class Dispatch {
 
   #park(work: Work, atMs: number | null): void {
     this.#leave(work)
+    work.fetched?.keep()
     work.context = null
     // Next time the breaker may be closed, and then the handler is asked again.
     if (work.fallingBack?.outcome === atBreaker) work.fallingBack = null
@@ -886,6 +890,7 @@ export class Dispatch {
     this.running--
     if (this.inHand.delete(work) && work.handler !== null) this.recent.add(work.handler.name)
     this.#withdraw(work)
+    if (work.context?.shown === true) work.fetched?.keep()
     // An entry that waited long is old to the garbage collector: what it still held would outlive it.
     work.payload = undefined
     work.context = null

@@ -6,16 +6,44 @@
  */
 import type { BatchView } from './ports.ts'
 
-interface Part {
+/**
+ * A batch, or a part of one, from its arrival until its last record has ended. Then nobody looks at its bytes any more, and
+ * the log may use their memory for the next records, unless somebody has said that he may.
+ */
+export class Fetched {
   readonly batch: BatchView
+  /** The first record that is still in the intake, and where they end. */
   next: number
   readonly to: number
-  /** Everything below was looked at once this part is used up. */
+  /** Everything below was looked at once all of it has left the intake. */
   reached: number
+  #open: number
+  #kept: boolean
+
+  constructor(batch: BatchView, range: { readonly from: number; readonly to: number; readonly kept: boolean }) {
+    const { from, to, kept } = range
+    this.batch = batch
+    this.next = from
+    this.to = to
+    this.reached = to === batch.count ? batch.nextPosition : -1
+    this.#open = to - from
+    // Who handles a part of it does not know of the others.
+    this.#kept = kept || to - from < batch.count
+  }
+
+  /** Somebody may look at bytes of a record after it has ended: their memory is left to the garbage collector. */
+  keep(): void {
+    this.#kept = true
+  }
+
+  /** One of its records has ended. */
+  ended(): void {
+    if (--this.#open === 0 && !this.#kept) this.batch.release?.()
+  }
 }
 
 export class Intake {
-  readonly #parts: Part[] = []
+  readonly #parts: Fetched[] = []
   #count = 0
 
   /** How many records wait. */
@@ -28,9 +56,9 @@ export class Intake {
     return this.#parts.length === 0
   }
 
-  push(batch: BatchView, from: number, to: number): void {
-    this.#parts.push({ batch, next: from, to, reached: to === batch.count ? batch.nextPosition : -1 })
-    this.#count += to - from
+  push(part: Fetched): void {
+    this.#parts.push(part)
+    this.#count += part.to - part.next
   }
 
   /** Everything below `position` counts as looked at behind what waits now. Only while something does. */
@@ -39,13 +67,9 @@ export class Intake {
     last.reached = Math.max(last.reached, position)
   }
 
-  /** Where the first record is. Only while there is one. */
-  get batch(): BatchView {
-    return this.#parts[0]!.batch
-  }
-
-  get index(): number {
-    return this.#parts[0]!.next
+  /** Where the first record is: `next` of this. Only while there is one. */
+  get first(): Fetched {
+    return this.#parts[0]!
   }
 
   /** The first record was taken out. */

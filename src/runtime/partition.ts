@@ -16,7 +16,8 @@
  * `Partition` of its own.
  */
 import type { OttlaError } from '../contract/errors.ts'
-import type { AnyTopic } from '../contract/topic.ts'
+import { RecordReader } from '../contract/message.ts'
+import { type AnyTopic, topicInternals } from '../contract/topic.ts'
 import { Brake } from '../core/brake.ts'
 import { Budget } from '../core/budget.ts'
 import { refused } from '../core/circuit-breaker.ts'
@@ -28,7 +29,7 @@ import { diedMax, Strikes } from '../core/strikes.ts'
 import type { Breaker } from './breaker.ts'
 import type { BreakerGate } from './breaker-gate.ts'
 import type { HandlerContext } from './context.ts'
-import { Intake } from './intake.ts'
+import { Fetched, Intake } from './intake.ts'
 import type { HandlerPlan, RetryTopic, ServicePlan } from './plan.ts'
 import type { BatchView, Checkpoint, Clock, Fence, Gained, Held, Sent } from './ports.ts'
 import type { Redrive } from './redrive.ts'
@@ -65,9 +66,13 @@ export function standingText(standing: Standing): string {
   return standing.why === 'breaker' ? `breaker ${standing.gate.breaker.name}` : standing.why
 }
 
+export const noHandlers: ReadonlyMap<string, HandlerPlan> = new Map()
+
 /** One record on its way through a partition. */
 export class Work extends LaneEntry {
   readonly partition: Partition
+  /** What it came in; null: a redrive, which came by itself. */
+  readonly fetched: Fetched | null
   batch: BatchView
   readonly index: number
   position: number
@@ -118,9 +123,11 @@ export class Work extends LaneEntry {
   /** Where its dead letter is stored, while its key is not held yet. */
   letterAt: Sent | null = null
 
-  constructor(partition: Partition, batch: BatchView, index: number, ticket: number) {
+  constructor(partition: Partition, at: { batch: BatchView; index: number; ticket: number; fetched: Fetched | null }) {
     super()
+    const { batch, index, ticket, fetched } = at
     this.partition = partition
+    this.fetched = fetched
     this.batch = batch
     this.index = index
     this.position = batch.position(index)
@@ -150,6 +157,10 @@ export class Partition {
   readonly held: Held
   /** Null: a retry topic, whose records come from others. */
   readonly topic: AnyTopic | null
+  /** Reads its records; null: those of a retry topic are read as what they were. */
+  readonly reader: RecordReader | null
+  /** Handlers of its topic, by event name. */
+  readonly handlers: ReadonlyMap<string, HandlerPlan>
   readonly retry: RetryTopic | null
   /** Records of a retry topic whose delay is not over. */
   readonly undue: Undue
@@ -201,12 +212,16 @@ export class Partition {
   readonly alarmed = new Set<string>()
   readonly #timers = new Set<Disposable>()
   readonly #standingMax: number
+  /** May payloads, or what is asked for later, be views of the records' bytes? Then their memory is not used again. */
+  readonly #keeps: boolean
   /** What the log held when it was gained. */
   readonly gained: Gained
 
   constructor(gained: Gained, from: { topic: AnyTopic | null; retry: RetryTopic | null }, plan: ServicePlan) {
     this.held = gained.held
     this.topic = from.topic
+    this.handlers = plan.handlers.get(gained.held.topic) ?? noHandlers
+    this.reader = from.topic && new RecordReader(from.topic, this.handlers)
     this.retry = from.retry
     this.undue = new Undue(from.retry?.delayMs ?? 0)
     this.start = gained.checkpoint
@@ -214,6 +229,7 @@ export class Partition {
     this.tracker = new OffsetTracker(gained.checkpoint)
     this.budget = new Budget(plan.budget)
     this.#standingMax = plan.standingMax
+    this.#keeps = from.topic === null || topicInternals(from.topic).codec.copies !== true
     // Nothing starts before the control topic has been read and the store's fence is there.
     this.state = 'acquiring'
     const { low, strikes, suspect = low, attempts = [] } = gained.checkpoint
@@ -270,7 +286,7 @@ export class Partition {
   add(batch: BatchView, from = 0, to = batch.count): void {
     this.ledger.fetched(to - from)
     for (let index = from; index < to; index++) this.budget.take(batch.size(index))
-    this.intake.push(batch, from, to)
+    this.intake.push(new Fetched(batch, { from, to, kept: this.#keeps }))
     this.dirty = true
     this.#finishParts()
   }
@@ -293,7 +309,9 @@ export class Partition {
   /** Of the first record that is in no lane yet, as far as that is known. */
   get nextPosition(): number {
     const { intake, tracker } = this
-    return intake.count === 0 ? tracker.next : intake.batch.position(intake.index)
+    if (intake.count === 0) return tracker.next
+    const { batch, next } = intake.first
+    return batch.position(next)
   }
 
   /** Fetched and not ended. */
@@ -309,7 +327,8 @@ export class Partition {
   /** The first record of the intake into its lane, or, when an earlier owner finished it, straight to the books. */
   #enter(): void {
     const { lanes, tracker, intake } = this
-    const { batch, index } = intake
+    const fetched = intake.first
+    const { batch, next: index } = fetched
     const position = batch.position(index)
     const ticket = tracker.open(position)
     intake.advance()
@@ -317,11 +336,12 @@ export class Partition {
       tracker.finish(ticket)
       this.budget.give(batch.size(index))
       this.ledger.end('skipped')
+      fetched.ended()
       this.endedSince++
       this.skipped = true
       this.dirty = true
     } else {
-      const work = new Work(this, batch, index, ticket)
+      const work = new Work(this, { batch, index, ticket, fetched })
       if (this.#triedBefore.size > 0) this.#countBefore(work)
       if (this.strikes.givesUp(position)) {
         const error = new Error(`the process died ${diedMax} times while handling this record`)

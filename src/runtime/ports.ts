@@ -35,7 +35,7 @@ export interface Sent {
 
 /**
  * Some consecutive records of one partition, read in place. Accessors by index over the frame: no object per record,
- * no copy. Views stay valid as long as somebody holds them (frames are not reused).
+ * no copy. Views stay valid as long as somebody holds them, or until `release`.
  */
 export interface BatchView {
   readonly count: number
@@ -55,6 +55,11 @@ export interface BatchView {
   ): void
   /** Key and value bytes of one record. */
   size(index: number): number
+  /**
+   * Where the log can use memory again: says that nothing will be asked of the batch any more, and that nobody looks at a
+   * view that it gave. Never owed.
+   */
+  release?(): void
 }
 
 // ── transport ──

@@ -237,7 +237,7 @@ export class Redriver implements AsyncDisposable {
       walking.redrive!.commands.push(command)
       return
     }
-    const work = new Work(partition, nothing, 0, -1)
+    const work = new Work(partition, { batch: nothing, index: 0, ticket: -1, fetched: null })
     work.redrive = {
       commands: command === null ? [] : [command],
       walk: hold ?? null,

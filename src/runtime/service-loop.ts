@@ -57,6 +57,8 @@ const turnMax = 64
 /** Handlers that do not wait for anything give the event loop back after this long. */
 const sliceMs = 8
 const ownsRecheckMs = 100
+/** In a row of starts, the session is asked for again after this long. */
+const ownedForMs = 1
 const watchTickMaxMs = 250
 /** Half of the least time without progress that is worth an alarm. */
 const stalledMinMs = 15_000
@@ -759,24 +761,34 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
     if (this.#pumping || this.#state !== 'running') return
     this.#pumping = true
     try {
-      if (this.#sliceIsOver()) return
+      const { clock } = this.#surroundings
+      let nowMs = clock.monotonicMs()
+      if (this.#sliceIsOver(nowMs)) return
+      let owned: Partition | null = null
+      let ownedMs = 0
       let count = 0
       while (this.#dispatch.running < this.plan.concurrency) {
         const partition = this.#nextPartition()
         if (partition === null) break
-        if (!this.#reader!.owns(partition.held)) {
-          // Perhaps no longer ours: nothing starts. Either `lost` follows, or the session turns out to be alive.
-          this.#pumpLater(ownsRecheckMs)
-          break
+        // Within one call nothing but time takes a partition away, and sessions last for seconds.
+        if (partition !== owned || nowMs - ownedMs >= ownedForMs) {
+          if (!this.#reader!.owns(partition.held)) {
+            // Perhaps no longer ours: nothing starts. Either `lost` follows, or the session turns out to be alive.
+            this.#pumpLater(ownsRecheckMs)
+            break
+          }
+          owned = partition
+          ownedMs = nowMs
         }
         if (partition.strikes.alert && !this.#isOnRecord(partition)) continue
         const work = partition.take()
         try {
-          this.#dispatch.start(work)
+          this.#dispatch.start(work, nowMs)
         } catch (error) {
           this.defect(partition, error)
         }
-        if ((++count & 15) === 0 && this.#sliceIsOver()) break
+        nowMs = clock.monotonicMs()
+        if ((++count & 15) === 0 && this.#sliceIsOver(nowMs)) break
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()
     } finally {
@@ -789,8 +801,7 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
    * waiting for the event loop go from one call of `#pump` to the next in one row of microtasks; a tick that one of them
    * asks for comes when the row has ended.
    */
-  #sliceIsOver(): boolean {
-    const nowMs = this.#surroundings.clock.monotonicMs()
+  #sliceIsOver(nowMs: number): boolean {
     if (this.#sliceEndMs === null) {
       this.#sliceEndMs = nowMs + sliceMs
       queueMicrotask(this.#endSliceBehindRow)

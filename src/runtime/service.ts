@@ -54,6 +54,10 @@ export type Emit<Topics extends string> = <T extends string>(
 /** The second parameter of a handler in a service without a store. */
 export interface Context<Topics extends string = string> {
   readonly emit: Emit<Topics>
+  /**
+   * What is known about the message. May be kept for as long as one likes, but is taken while the handler runs: asked for the
+   * first time after it has returned, it throws OTTLA_RUNTIME_DEADLINE, since the record's memory may hold another one.
+   */
   readonly message: Received
   /** Aborts at the handler's timeout and when its partition is taken away. */
   readonly signal: AbortSignal

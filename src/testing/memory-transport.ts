@@ -253,20 +253,21 @@ class MemoryGroup {
   }
 }
 
-/** A batch of the memory log. */
+/**
+ * A batch of the memory log, with bytes of its own. Once they are given back they are overwritten, as a client that uses
+ * memory again would do: whoever looks at them later is found out.
+ */
 class MemoryBatch implements BatchView {
-  readonly #records: readonly MemoryRecord[]
+  readonly #records: MemoryRecord[]
+  readonly count: number
   readonly nextPosition: number
   readonly byteLength: number
 
   constructor(records: readonly MemoryRecord[], nextPosition: number) {
-    this.#records = records
+    this.#records = records.map(copyOf)
+    this.count = records.length
     this.nextPosition = nextPosition
     this.byteLength = records.reduce((sum, record) => sum + sizeOf(record), 0)
-  }
-
-  get count(): number {
-    return this.#records.length
   }
 
   position(index: number): number {
@@ -291,6 +292,27 @@ class MemoryBatch implements BatchView {
 
   size(index: number): number {
     return sizeOf(this.#records[index]!)
+  }
+
+  release(): void {
+    for (const { key, value, headers } of this.#records) {
+      key?.fill(releasedByte)
+      value?.fill(releasedByte)
+      for (const header of headers) header.value?.fill(releasedByte)
+    }
+    this.#records.length = 0
+  }
+}
+
+const releasedByte = 0xee
+
+function copyOf(record: MemoryRecord): MemoryRecord {
+  const { key, value, headers } = record
+  return {
+    ...record,
+    key: key && new Uint8Array(key),
+    value: value && new Uint8Array(value),
+    headers: headers.map((header) => ({ key: header.key, value: header.value && new Uint8Array(header.value) })),
   }
 }
 

@@ -1,4 +1,5 @@
 /** Time as the machine tells it. */
+import { performance } from 'node:perf_hooks'
 import type { Clock } from '../../runtime/ports.ts'
 
 /** Beyond this Node's timers fire at once. */
