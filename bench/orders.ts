@@ -65,6 +65,17 @@ function customerId(customer: number): string {
   return `cust-${String(customer).padStart(5, '0')}`
 }
 
+/** What of an order stands at the same place in all of them, without parsing the rest. */
+export function namesIn(value: Uint8Array): Pick<Order, 'orderId' | 'customerId'> {
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.length)
+  const id = '{"orderId":"'.length
+  const customer = id + orderId(0).length + '","customerId":"'.length
+  return {
+    orderId: bytes.toString('latin1', id, id + orderId(0).length),
+    customerId: bytes.toString('latin1', customer, customer + customerId(0).length),
+  }
+}
+
 /** The records of a topic of orders. */
 export function orders(topic: string, spreading: Spreading): RecordOf {
   return (index) => {

@@ -93,6 +93,9 @@ function sleepersText(sleepers: readonly SleepReport[]): string {
           ['  Parallel Consumer', ...cells(peer), '', '', '', ''],
           ['  times our wall time', times(peer.wallRatio, peer.goals.wall), '', '', '', '', '', '', ''],
           ['  times our CPU', times(peer.cpuRatio, peer.goals.cpu), '', '', '', '', '', '', ''],
+          ['  ours, payload left as bytes like there', ...cells(peer.alike), '', '', '', ''],
+          ['  times that wall time', times(peer.alikeWallRatio, peer.goals.wall), '', '', '', '', '', '', ''],
+          ['  times that CPU', times(peer.alikeCpuRatio, peer.goals.cpu), '', '', '', '', '', '', ''],
         ]),
   ])
   const gates = sleepers.flatMap(({ title, gates: ofOne }) =>

@@ -84,6 +84,8 @@ export const clientLines: Readonly<Record<number, readonly Series[]>> = {
         { arm: 'platformaticTwin', variant: 'data, JSON.parse', of: 'platformatic', goal: 1 / 0.55 },
         { arm: 'nestjs', variant: 'kafka transport, zod', goal: 8 },
         { arm: 'rawTwin', variant: 'JSON.parse, zod', floor: 1 / 1.35, goal: 1 / 1.25 },
+        { arm: 'rawTwin', variant: 'JSON.parse, zod, each batch given back' },
+        { arm: 'service', variant: 'arktype instead of zod' },
         { arm: 'service', variant: 'no guards' },
         { arm: 'service', variant: 'synchronous handler, no guards' },
       ],

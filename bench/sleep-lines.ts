@@ -124,8 +124,13 @@ export interface SleepReport {
   /** The peer's over ours, round by round. */
   readonly peer:
     | (SleepArm & {
+        /** Ours with the payload left as bytes, as it is here. */
+        readonly alike: SleepArm
         readonly wallRatio: Spread
         readonly cpuRatio: Spread
+        /** The same over `alike`. */
+        readonly alikeWallRatio: Spread
+        readonly alikeCpuRatio: Spread
         readonly goals: { readonly wall: number; readonly cpu: number }
       })
     | null
@@ -146,10 +151,22 @@ async function runWorkload(workload: Workload, run: SleepRun): Promise<SleepRepo
   run.say(`${workload.title}: filling ${topic} with ${count} records`)
   await run.topics.fill(topic, count, { compression: 'none', recordOf: orders(topic, spreading) })
   const { servers, library } = run
-  const task: SleepTask = { servers, topic, library, count, warmUp, concurrency, sleepMs, spreading, mode: 'time' }
+  const task: SleepTask = {
+    servers,
+    topic,
+    library,
+    count,
+    warmUp,
+    concurrency,
+    sleepMs,
+    spreading,
+    payload: 'order',
+    mode: 'time',
+  }
   const gates = workload.counted ? gatesOf(await runOurs({ ...task, mode: 'count' }, null), count) : []
   const ours: SleepOutcome[] = []
   const peer: SleepOutcome[] = []
+  const alike: SleepOutcome[] = []
   for (let round = 0; round < run.rounds; round++) {
     const arms = [
       async () => ours.push(await runOurs(task, null)),
@@ -160,15 +177,21 @@ async function runWorkload(workload: Workload, run: SleepRun): Promise<SleepRepo
         proveSleepers(outcome, task)
         peer.push(outcome)
       },
+      async () => {
+        if (run.peer === null || workload.peerGoals === null) return
+        alike.push(await runOurs({ ...task, payload: 'bytes' }, null))
+      },
     ]
     if (round % 2 === 1) arms.reverse()
     for (const arm of arms) await arm()
-    const told = [ours.at(-1), peer[round]].flatMap((one) => one ?? [])
-    run.say(`round ${round + 1}: ${told.map((one) => describe(one, concurrency)).join('; peer: ')}`)
+    const told = { ours: ours[round], peer: peer[round], 'ours, bytes': alike[round] }
+    for (const [arm, one] of Object.entries(told)) {
+      if (one !== undefined) run.say(`round ${round + 1}, ${arm}: ${describe(one, concurrency)}`)
+    }
   }
   if (run.profileFolder !== null) await runOurs(task, run.profileFolder)
   await run.topics.remove(topic)
-  return report(workload, { run, count, ours, peer, gates })
+  return report(workload, { run, count, ours, peer, alike, gates })
 }
 
 function report(
@@ -178,17 +201,20 @@ function report(
     readonly count: number
     readonly ours: readonly SleepOutcome[]
     readonly peer: readonly SleepOutcome[]
+    readonly alike: readonly SleepOutcome[]
     readonly gates: SleepReport['gates']
   },
 ): SleepReport {
   const { concurrency, peerGoals } = workload
-  const { run, count, ours, peer, gates } = measured
+  const { run, count, ours, peer, alike, gates } = measured
   const mine = armOf(ours, { concurrency, count })
   const hasClaims = run.scale >= 1
   const floor = hasClaims ? workload.floor : null
   const goal = hasClaims ? workload.goal : null
-  const ratio = (of: (outcome: SleepOutcome) => number) =>
-    spread(peer.map((outcome, round) => of(outcome) / of(ours[round] as SleepOutcome)))
+  const ratio = (to: readonly SleepOutcome[], of: (outcome: SleepOutcome) => number) =>
+    spread(peer.map((outcome, round) => of(outcome) / of(to[round] as SleepOutcome)))
+  const wallMs = (outcome: SleepOutcome): number => outcome.wallMs
+  const cpuUs = (outcome: SleepOutcome): number => outcome.cpuUsPerMessage
   return {
     title: workload.title,
     count,
@@ -210,8 +236,11 @@ function report(
         ? null
         : {
             ...armOf(peer, { concurrency, count }),
-            wallRatio: ratio(({ wallMs }) => wallMs),
-            cpuRatio: ratio(({ cpuUsPerMessage }) => cpuUsPerMessage),
+            alike: armOf(alike, { concurrency, count }),
+            wallRatio: ratio(ours, wallMs),
+            cpuRatio: ratio(ours, cpuUs),
+            alikeWallRatio: ratio(alike, wallMs),
+            alikeCpuRatio: ratio(alike, cpuUs),
             goals: peerGoals,
           },
     gates,

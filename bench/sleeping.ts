@@ -12,8 +12,13 @@ export interface SleepTask {
   readonly concurrency: number
   readonly sleepMs: number
   readonly spreading: Spreading
+  /** `bytes`: neither parsed nor checked, and without guards, as the peer has it. */
+  readonly payload: 'order' | 'bytes'
   readonly mode: 'time' | 'count'
 }
+
+/** What the book needs to know of an order. */
+type Named = Pick<Order, 'orderId' | 'customerId'>
 
 /** What a child says when all have been handled. Sleeps are as long as they really were. */
 export interface SleepOutcome {
@@ -53,7 +58,7 @@ export class SleepBook {
   }
 
   /** Returns when it began. */
-  begin(order: Order): number {
+  begin(order: Named): number {
     const nowMs = performance.now()
     if (this.#cpu === null && this.#task.warmUp === 0) this.#measureFrom(nowMs)
     const customer = customerOf(order)
@@ -68,7 +73,7 @@ export class SleepBook {
   }
 
   /** The outcome when it was the last. */
-  end(order: Order, beganMs: number): SleepOutcome | null {
+  end(order: Named, beganMs: number): SleepOutcome | null {
     const nowMs = performance.now()
     const customer = customerOf(order)
     this.#busy[customer] = 0
@@ -121,10 +126,10 @@ export function proveSleepers(outcome: SleepOutcome, task: Pick<SleepTask, 'coun
   }
 }
 
-function customerOf(order: Order): number {
+function customerOf(order: Named): number {
   return Number(order.customerId.slice(-5))
 }
 
-function numberOf(order: Order): number {
+function numberOf(order: Named): number {
   return Number(order.orderId.slice(-9))
 }

@@ -54,6 +54,8 @@ type LoopState = 'idle' | 'running' | 'draining' | 'stopped'
 const checkpointCount = 1_000
 /** Starts from one partition before the next one has its turn. */
 const turnMax = 64
+/** After so many starts it is looked whether the event loop has been ours for too long. */
+const startsPerLook = 16
 /** Handlers that do not wait for anything give the event loop back after this long. */
 const sliceMs = 8
 const ownsRecheckMs = 100
@@ -97,8 +99,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   #pumping = false
   #pumpQueued = false
   #resuming: Disposable | null = null
-  /** Until when handlers may be started in the row of microtasks under way; null: none was. */
+  /** Until when handlers may be started in the row of microtasks under way; null: no bound yet. */
   #sliceEndMs: number | null = null
+  #starts = 0
   #checkpointTimer: Disposable | null = null
   #watchTimer: Disposable | null = null
   #progressTimer: Disposable | null = null
@@ -766,7 +769,6 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
       if (this.#sliceIsOver(nowMs)) return
       let owned: Partition | null = null
       let ownedMs = 0
-      let count = 0
       while (this.#dispatch.running < this.plan.concurrency) {
         const partition = this.#nextPartition()
         if (partition === null) break
@@ -788,7 +790,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
           this.defect(partition, error)
         }
         nowMs = clock.monotonicMs()
-        if ((++count & 15) === 0 && this.#sliceIsOver(nowMs)) break
+        if (++this.#starts % startsPerLook === 0) this.#beginSlice(nowMs)
+        if (this.#sliceIsOver(nowMs)) break
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()
     } finally {
@@ -797,16 +800,19 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   }
 
   /**
-   * Has the event loop been ours for too long? Then the rest follows in another turn. Handlers that settle without ever
-   * waiting for the event loop go from one call of `#pump` to the next in one row of microtasks; a tick that one of them
-   * asks for comes when the row has ended.
+   * Handlers that settle without ever waiting for the event loop go from one call of `#pump` to the next in one row of
+   * microtasks, and that must not last. A tick that one of them asks for comes when the row has ended. Rows are short where
+   * each timer or socket wakes one handler: there most begin no slice.
    */
+  #beginSlice(nowMs: number): void {
+    if (this.#sliceEndMs !== null) return
+    this.#sliceEndMs = nowMs + sliceMs
+    queueMicrotask(this.#endSliceBehindRow)
+  }
+
+  /** Has the event loop been ours for too long? Then the rest follows in another turn. */
   #sliceIsOver(nowMs: number): boolean {
-    if (this.#sliceEndMs === null) {
-      this.#sliceEndMs = nowMs + sliceMs
-      queueMicrotask(this.#endSliceBehindRow)
-    }
-    if (nowMs <= this.#sliceEndMs) return false
+    if (this.#sliceEndMs === null || nowMs <= this.#sliceEndMs) return false
     this.#pumpLater(0)
     return true
   }

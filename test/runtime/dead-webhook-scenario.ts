@@ -13,8 +13,9 @@ export interface DeadWebhookOptions {
   readonly bootstrapServers: string
   readonly keys: number
   readonly partitions: number
-  /** How long the webhook is dead; it is well for half as long before and after, to compare. */
+  /** How long the webhook is dead, and how long it is well before and after, to compare. */
   readonly deadMs: number
+  readonly wellMs: number
   /** How long a dead call takes to fail. */
   readonly timeoutMs: number
   /** Of the dead key in all: fewer than make its partition pause. */
@@ -32,10 +33,14 @@ export interface DeadWebhookReport {
 const deadKey = 'dead-webhook'
 const callMs = 2
 const inFlightMax = 1_000
+/** A phase beyond five minutes is at full speed for so much of each minute and walks meanwhile, for the sake of the disk. */
+const longMs = 300_000
+const fullSpeedMs = 10_000
+const walkInFlight = 2
 
 /** Plays it and checks order and endings; how fast it went is in the report. */
 export async function deadWebhook(options: DeadWebhookOptions): Promise<DeadWebhookReport> {
-  const { bootstrapServers, keys, partitions, deadMs, timeoutMs, deadRecords, say } = options
+  const { bootstrapServers, keys, partitions, deadMs, wellMs, timeoutMs, deadRecords, say } = options
   await using stage = new Stage(bootstrapServers)
   const Orders = topic(stage.name('webhooks'), {
     key: 'key',
@@ -72,17 +77,26 @@ export async function deadWebhook(options: DeadWebhookOptions): Promise<DeadWebh
   /** Keeps as much in flight as there may be, some of it of the dead key, and says how many a second came through. */
   const phase = async (maxMs: number, ofDeadKey = 0): Promise<number> => {
     const beganMs = performance.now()
-    const before = seen.others
     const beforeDead = publishedDead
-    for (let passedMs = 0; passedMs < maxMs; passedMs = performance.now() - beganMs) {
-      while (published - seen.others < inFlightMax) publish(`key-${published % keys}`, published++)
+    let fullMs = 0
+    let through = 0
+    for (let passedMs = 0; passedMs < maxMs; ) {
+      const full = maxMs <= longMs || passedMs % 60_000 < fullSpeedMs
+      const before = seen.others
+      while (published - seen.others < (full ? inFlightMax : walkInFlight))
+        publish(`key-${published % keys}`, published++)
       while (publishedDead - beforeDead < ofDeadKey * (passedMs / maxMs)) publish(deadKey, publishedDead++)
       await sleep(2)
+      const lastedMs = performance.now() - beganMs - passedMs
+      passedMs += lastedMs
+      if (!full) continue
+      fullMs += lastedMs
+      through += seen.others - before
     }
-    return (seen.others - before) / ((performance.now() - beganMs) / 1_000)
+    return through / (fullMs / 1_000)
   }
   await phase(2_000)
-  const wellBefore = await phase(deadMs / 2)
+  const wellBefore = await phase(wellMs)
   seen.dead = true
   const deadPerSecond = await phase(deadMs, deadRecords)
   let standing = 0
@@ -92,9 +106,9 @@ export async function deadWebhook(options: DeadWebhookOptions): Promise<DeadWebh
     return standing > 1 && app.parked().length === 1
   })
   seen.dead = false
-  const wellAfter = await phase(deadMs / 2)
+  const wellAfter = await phase(wellMs)
   await Promise.all(pending)
-  await until('all is handled, the dead key too', 60_000, () => {
+  await until('all is handled, the dead key too', 120_000, () => {
     return seen.others === published && seen.calls.length === publishedDead
   })
   const wellPerSecond = (wellBefore + wellAfter) / 2

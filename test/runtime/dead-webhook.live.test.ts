@@ -12,6 +12,7 @@ test('a key whose calls time out waits, and the others go on', { skip }, async (
     keys: 500,
     partitions: 4,
     deadMs: 4_000,
+    wellMs: 2_000,
     timeoutMs: 100,
     deadRecords: 40,
     say: (line) => t.diagnostic(line),
