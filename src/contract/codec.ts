@@ -22,16 +22,15 @@ export interface Codec {
   /**
    * True: nothing that `decode` returns is a view of the bytes it was given, so that the memory of a record may be used
    * again once it has ended. Left out: payloads may hold such views, and stay valid for as long as somebody holds them.
+   * `json` has it, and a codec made of it by spreading does not: that one has to say it for itself.
    */
   readonly copies?: boolean
   /** Throws OTTLA_CONTRACT_CODEC for what this format cannot say. */
   encode(data: unknown): Uint8Array
 }
 
-/** JSON in UTF-8. */
-export const json: Codec = {
+const jsonCodec: Codec = {
   contentType: 'application/json',
-  copies: true,
   accepts: (contentType) =>
     contentType === 'application/json' || contentType === 'text/json' || contentType.endsWith('+json'),
   missing: () => null,
@@ -60,3 +59,6 @@ export const json: Codec = {
     return encodeUtf8(text)
   },
 }
+
+/** JSON in UTF-8. */
+export const json: Codec = Object.defineProperty(jsonCodec, 'copies', { value: true, enumerable: false })

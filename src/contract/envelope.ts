@@ -27,7 +27,10 @@ export interface RecordView {
   eachHeader?(visit: HeaderVisitor): boolean
 }
 
-/** Told of a header by where its name and its value lie in `bytes`. `valueFrom` is -1 when the value is null. */
+/**
+ * Told of a header by where its name and its value lie in `bytes`, which is the same for all headers of a record.
+ * `valueFrom` is -1 when the value is null.
+ */
 export type HeaderVisitor = (
   bytes: Uint8Array,
   nameFrom: number,
@@ -452,7 +455,7 @@ function canonicalMs(bytes: Uint8Array, at: number, to: number): number | null {
 }
 
 /** The day that was read last, which is nearly always the day of the next record too, and when it began. */
-let lastDate = 0
+let lastDate = Number.NaN
 let lastDateMs = 0
 
 /** The number that these digits are, or -1. */

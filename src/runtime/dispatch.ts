@@ -285,7 +285,7 @@ export class Dispatch {
       handler: handler.name,
       topic: work.returned?.topic?.name ?? work.partition.held.topic,
       type: handler.event,
-      position: work.position,
+      position: envelope.record.position,
       attempt: work.counted + 1,
       redrive: work.redrive !== null,
     })

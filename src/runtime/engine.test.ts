@@ -612,37 +612,40 @@ test('a partition whose whole allowance was finished by an earlier owner goes on
   await close(life, seed)
 })
 
-test('handlers that settle without ever waiting give the event loop back in between', async () => {
-  const log = new MemoryLog()
-  const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
-  const count = 200
-  const seed = await start([], { memoryLog: log })
-  log.create('one', 1)
-  for (let n = 0; n < count; n++) await seed.app.publish(One.Made({ id: `key-${n}` }))
-  let turns = 0
-  let handled = 0
-  const turnsAt: number[] = []
-  const worker = service('worker').on(One.Made, async () => {
-    // 200 of them are a fifth of a second.
-    for (const untilMs = performance.now() + 1; performance.now() < untilMs; );
-    turnsAt.push(turns)
-    handled++
+for (const { busyMs, count, concurrency } of [
+  { busyMs: 1, count: 200, concurrency: 64 },
+  { busyMs: 20, count: 15, concurrency: 1 },
+]) {
+  test(`handlers that compute for ${busyMs} ms and never wait give the event loop back, ${concurrency} at once`, async () => {
+    const log = new MemoryLog()
+    const One = topic('one', { key: 'id', partitions: 1, events: { Made: z.object({ id: z.string() }) } })
+    const seed = await start([], { memoryLog: log })
+    log.create('one', 1)
+    for (let n = 0; n < count; n++) await seed.app.publish(One.Made({ id: `key-${n}` }))
+    let turns = 0
+    let handled = 0
+    const turnsAt: number[] = []
+    const worker = service('worker').on(One.Made, async () => {
+      for (const untilMs = performance.now() + busyMs; performance.now() < untilMs; );
+      turnsAt.push(turns)
+      handled++
+    })
+    let counting = true
+    const countTurn = () => {
+      turns++
+      if (counting) setImmediate(countTurn)
+    }
+    countTurn()
+    const life = await start([worker], { memoryLog: log, concurrency })
+    try {
+      await until(() => handled === count, 'all')
+    } finally {
+      counting = false
+    }
+    assert.ok(turnsAt.at(-1)! - turnsAt[0]! >= 10, `${turnsAt.at(-1)! - turnsAt[0]!} turns of the event loop`)
+    await close(life, seed)
   })
-  let counting = true
-  const countTurn = () => {
-    turns++
-    if (counting) setImmediate(countTurn)
-  }
-  countTurn()
-  const life = await start([worker], { memoryLog: log })
-  try {
-    await until(() => handled === count, 'all')
-  } finally {
-    counting = false
-  }
-  assert.ok(turnsAt.at(-1)! - turnsAt[0]! >= 10, `${turnsAt.at(-1)! - turnsAt[0]!} turns of the event loop`)
-  await close(life, seed)
-})
+}
 
 test('the first progress takes the strike back at once, not at the next interval', async (t) => {
   const { after: later } = systemClock

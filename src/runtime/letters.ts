@@ -33,15 +33,20 @@ export interface LetterPosition {
 
 const entryMessageMax = 256
 
+/** Bytes of their own: `slice` of a Node buffer would be another view. */
+function copyOf(view: Uint8Array | null): Uint8Array | null {
+  return view && new Uint8Array(view)
+}
+
 /** Reads one letter of a batch. */
 export function letterOf(partition: number, records: BatchView, index: number): Letter {
-  const headers = records.headers(index).map(({ key, value }) => ({ key, value: value?.slice() ?? null }))
+  const headers = records.headers(index).map(({ key, value }) => ({ key, value: copyOf(value) }))
   return {
     partition,
     position: records.position(index),
     timestampMs: records.timestampMs(index),
-    key: records.key(index)?.slice() ?? null,
-    value: records.value(index)?.slice() ?? null,
+    key: copyOf(records.key(index)),
+    value: copyOf(records.value(index)),
     headers,
     facts: readDeadLetter(headers),
   }
@@ -54,7 +59,7 @@ export function entryOf(partition: number, records: BatchView, index: number): L
     partition,
     position: records.position(index),
     timestampMs: records.timestampMs(index),
-    key: records.key(index)?.slice() ?? null,
+    key: copyOf(records.key(index)),
     facts: facts.message === null ? facts : { ...facts, message: facts.message.slice(0, entryMessageMax) },
   }
 }

@@ -75,6 +75,11 @@ test('a batch is given back when its last record has ended, and not before', asy
     )
 })
 
+test('a codec made of json does not take over that its payloads are copies', () => {
+  assert.equal(json.copies, true)
+  assert.equal({ ...json }.copies, undefined)
+})
+
 test('a payload that may be a view of its bytes stays what it was', async () => {
   const { codec, views } = keeping(false)
   const Bytes = topic('bytes', { key: null, partitions: 1, codec, events: { Placed } })

@@ -54,8 +54,9 @@ type LoopState = 'idle' | 'running' | 'draining' | 'stopped'
 const checkpointCount = 1_000
 /** Starts from one partition before the next one has its turn. */
 const turnMax = 64
-/** After so many starts it is looked whether the event loop has been ours for too long. */
+/** After so many starts, or one that took this long, it is looked whether the event loop has been ours for too long. */
 const startsPerLook = 16
+const longStartMs = 1
 /** Handlers that do not wait for anything give the event loop back after this long. */
 const sliceMs = 8
 const ownsRecheckMs = 100
@@ -789,8 +790,9 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
         } catch (error) {
           this.defect(partition, error)
         }
+        const beganMs = nowMs
         nowMs = clock.monotonicMs()
-        if (++this.#starts % startsPerLook === 0) this.#beginSlice(nowMs)
+        if (nowMs - beganMs >= longStartMs || ++this.#starts % startsPerLook === 0) this.#beginSlice(beganMs)
         if (this.#sliceIsOver(nowMs)) break
       }
       if (this.#dispatch.inHand.size > 0) this.#armWatch()

@@ -350,6 +350,16 @@ test('a compressed batch needs its codec, and is refused when it inflates too fa
   assert.deepEqual(asked, [500])
 })
 
+test('inflated records have memory of their own, also where a codec gives back a part of what it was given', () => {
+  const builder = new RecordBatchBuilder()
+  builder.append(Uint8Array.of(1, 2), Uint8Array.of(3, 4, 5), [], 0)
+  const stored: Codec = { compress: (given) => given, decompress: (given) => given.subarray(0) }
+  const frame = builder.build({ compression: { name: 'lz4', codec: stored } })
+  const [batch] = [...readBatches(frame, { compression: { lz4: stored } })]
+  frame.fill(0xee)
+  assert.deepEqual([batch!.key(0), batch!.value(0)], [Uint8Array.of(1, 2), Uint8Array.of(3, 4, 5)])
+})
+
 test('a lazy batch tells its header without a codec and fails only when records are asked for', () => {
   const builder = new RecordBatchBuilder()
   builder.append(null, new Uint8Array(100), [], 0)

@@ -606,7 +606,9 @@ export class RecordBatch {
       throw new OttlaError('OTTLA_WIRE_MALFORMED', `a ${this.compression} batch does not inflate`, { cause })
     }
     if (records.length > maxBytes) throw malformed(`a batch inflates beyond ${maxBytes} bytes`)
-    return records
+    // What could not be made smaller may lie in the frame as it is. The frame's memory is used again when the frame has been
+    // handed on, and records of a compressed batch are promised memory of their own.
+    return records.buffer === packed.buffer ? new Uint8Array(records) : records
   }
 }
 
