@@ -608,7 +608,8 @@ export class RecordBatch {
     if (records.length > maxBytes) throw malformed(`a batch inflates beyond ${maxBytes} bytes`)
     // What could not be made smaller may lie in the frame as it is. The frame's memory is used again when the frame has been
     // handed on, and records of a compressed batch are promised memory of their own.
-    return records.buffer === packed.buffer ? new Uint8Array(records) : records
+    if (!overlap(records, packed)) return records
+    return records instanceof Buffer ? Buffer.from(records) : new Uint8Array(records)
   }
 }
 
@@ -673,6 +674,12 @@ function varintAt(bytes: Uint8Array, at: number): number {
 function timestamp(reader: Reader): number {
   const high = reader.int32()
   return high * 0x100000000 + reader.uint32()
+}
+
+/** Have these a byte in common? */
+function overlap(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.buffer !== b.buffer) return false
+  return a.byteOffset < b.byteOffset + b.length && b.byteOffset < a.byteOffset + a.length
 }
 
 function textOf(bytes: Uint8Array, start: number, length: number): string {
