@@ -86,10 +86,10 @@ describe('the accumulator', () => {
       drain(a, 0).map((b) => b.partition),
       [0, 1, 2],
     )
-    add(a, 0, 900)
+    add(a, 4, 900)
     assert.deepEqual(
       drain(a, 0).map((b) => b.partition),
-      [3, 0],
+      [3, 4],
     )
   })
 

@@ -36,32 +36,57 @@ function take(sequencer: Sequencer<number>, nowMs = 0): Batch<number> {
   return batch
 }
 
+/** One whose broker has taken a record, the number 0, so that up to five batches may be in flight. */
+function makeKnown(options: { deliveryTimeoutMs?: number } = {}): Sequencer<number> {
+  const sequencer = make(options)
+  add(sequencer, 0)
+  sequencer.onAnswer(take(sequencer), ok(0), at(0))
+  return sequencer
+}
+
 describe('the sequencer', () => {
-  test('sends nothing to a new leader while the old one has answers to give', () => {
+  test('the first batch travels alone until its broker has taken it, and so does the first after a silence', () => {
     const s = make()
-    for (let n = 0; n < 3; n += 1) add(s, n)
+    for (let n = 0; n < 4; n += 1) add(s, n)
+    const first = take(s)
+    assert.equal(s.take(identity, 0), null)
+    s.onAnswer(first, error(6), at(0))
+    assert.equal(take(s, 1_000), first)
+    assert.equal(s.take(identity, 1_000), null)
+    s.onAnswer(first, ok(0), at(1_000))
+    const [b, c] = [take(s, 1_000), take(s, 1_000)]
+    s.onAnswer(b, ok(1), at(1_000))
+    s.onAnswer(c, ok(2), at(1_000))
+    assert.equal(take(s, 62_000).callers[0], 3)
+    add(s, 4, 62_000)
+    assert.equal(s.take(identity, 62_000), null)
+  })
+
+  test('sends nothing to a new leader while the old one has answers to give', () => {
+    const s = makeKnown()
+    for (let n = 1; n < 4; n += 1) add(s, n)
     const first = s.take(identity, 0, 1)
     assert.ok(first !== null)
     assert.equal(s.waitsElsewhere(2), true)
     assert.equal(s.take(identity, 0, 2), null)
     s.onNoAnswer(first, true, at(0))
     const again = s.take(identity, 1_000, 2)
-    assert.deepEqual([again, again?.sequence], [first, 0], 'the same one goes first')
+    assert.deepEqual([again, again?.sequence], [first, 1], 'the same one goes first')
     assert.equal(s.take(identity, 1_000, 1), null)
-    assert.equal(s.take(identity, 1_000, 2)?.sequence, 1)
+    assert.equal(s.take(identity, 1_000, 2)?.sequence, 2)
   })
 
   test('numbers batches one after another and keeps at most five in flight', () => {
-    const s = make()
-    for (let n = 0; n < 7; n += 1) add(s, n)
-    const batches = [0, 1, 2, 3, 4].map(() => take(s))
+    const s = makeKnown()
+    for (let n = 1; n < 8; n += 1) add(s, n)
+    const batches = [1, 2, 3, 4, 5].map(() => take(s))
     assert.deepEqual(
       batches.map((b) => [b.sequence, b.callers[0]]),
-      [0, 1, 2, 3, 4].map((n) => [n, n]),
+      [1, 2, 3, 4, 5].map((n) => [n, n]),
     )
     assert.equal(s.take(identity, 0), null)
-    s.onAnswer(batches[0] as Batch<number>, ok(0), at(0))
-    assert.equal(take(s).sequence, 5)
+    s.onAnswer(batches[0] as Batch<number>, ok(1), at(0))
+    assert.equal(take(s).sequence, 6)
   })
 
   test('sequence numbers go on at 0 after the largest', () => {
@@ -71,8 +96,8 @@ describe('the sequencer', () => {
   })
 
   test('after a passing error nothing leaves until all are home, then all go again in order, one at a time', () => {
-    const s = make()
-    for (let n = 0; n < 4; n += 1) add(s, n)
+    const s = makeKnown()
+    for (let n = 1; n < 5; n += 1) add(s, n)
     const [a, b, c] = [take(s), take(s), take(s)]
     assert.deepEqual(s.onAnswer(a, error(6), at(0)), { kind: 'again', refresh: true })
     assert.equal(s.take(identity, 1_000), null, 'two are still out')
@@ -80,20 +105,20 @@ describe('the sequencer', () => {
     s.onAnswer(c, error(45), at(0))
     assert.equal(s.take(identity, 0), null, 'the pause has not ended')
     const again = take(s, 1_000)
-    assert.deepEqual([again.sequence, again.epoch, again.callers[0]], [0, 0, 0])
+    assert.deepEqual([again.sequence, again.epoch, again.callers[0]], [1, 0, 1])
     assert.equal(s.take(identity, 1_000), null, 'one at a time while catching up')
-    s.onAnswer(again, ok(0), at(1_000))
+    s.onAnswer(again, ok(1), at(1_000))
     const second = take(s, 1_000)
-    assert.deepEqual([second.sequence, second.epoch], [1, 0])
-    s.onAnswer(second, ok(1), at(1_000))
-    s.onAnswer(take(s, 1_000), ok(2), at(1_000))
-    assert.equal(take(s, 1_000).sequence, 3)
+    assert.deepEqual([second.sequence, second.epoch], [2, 0])
+    s.onAnswer(second, ok(2), at(1_000))
+    s.onAnswer(take(s, 1_000), ok(3), at(1_000))
+    assert.equal(take(s, 1_000).sequence, 4)
   })
 
   test('followers that fail for the reason of the first do not lengthen the pause', () => {
-    const s = make()
-    for (let n = 0; n < 5; n += 1) add(s, n)
-    const batches = [0, 1, 2, 3, 4].map(() => take(s))
+    const s = makeKnown()
+    for (let n = 1; n < 6; n += 1) add(s, n)
+    const batches = [1, 2, 3, 4, 5].map(() => take(s))
     for (const batch of batches) s.onAnswer(batch, error(6), at(0))
     assert.ok(s.sendableAtMs <= 10, `waits ${s.sendableAtMs} ms`)
   })
@@ -126,15 +151,32 @@ describe('the sequencer', () => {
     assert.deepEqual([take(s, 1_000).sequence], [1])
   })
 
+  test('out of order for a batch that an earlier connection may still bring is an unknown outcome, not a second copy', () => {
+    const s = makeKnown({ deliveryTimeoutMs: 100 })
+    add(s, 1, 0)
+    add(s, 2, 50)
+    add(s, 3, 50)
+    const [a, b, c] = [take(s, 50), take(s, 50), take(s, 50)]
+    assert.equal(s.expire(100).length, 1)
+    s.onNoAnswer(a, true, at(100))
+    s.onNoAnswer(b, true, at(100))
+    s.onNoAnswer(c, false, at(100))
+    const again = take(s, 110)
+    assert.deepEqual([again.callers[0], again.sequence, again.epoch], [2, 2, 0], 'it is asked about first')
+    assert.deepEqual(s.onAnswer(again, error(45), at(110)), { kind: 'failed', errorCode: 45, maybeStored: true })
+    const never = take(s, 120)
+    assert.deepEqual([never.callers[0], never.sequence, never.epoch], [3, 0, 1], 'what never left goes on')
+  })
+
   test('a refused batch fails alone; the ones behind it go on under the next epoch', () => {
-    const s = make()
-    add(s, 0)
+    const s = makeKnown()
     add(s, 1)
+    add(s, 2)
     const [a, b] = [take(s), take(s)]
     assert.deepEqual(s.onAnswer(a, error(87), at(0)), { kind: 'failed', errorCode: 87, maybeStored: false })
     s.onAnswer(b, error(45), at(0))
     const again = take(s, 1_000)
-    assert.deepEqual([again.callers[0], again.sequence, again.epoch], [1, 0, 1])
+    assert.deepEqual([again.callers[0], again.sequence, again.epoch], [2, 0, 1])
   })
 
   test('a refusal after an attempt without an answer says that it may be stored', () => {
@@ -257,11 +299,26 @@ describe('the sequencer', () => {
   })
 })
 
-/** One partition's producer state by Kafka's rules, with its log. */
+/**
+ * One partition's producer state by Kafka's rules, with its log. A broker takes any number from a producer it has no state
+ * of; `isKnown`: it has state, of an earlier epoch, so that numbers must begin at 0.
+ */
 class ModelPartition {
-  log: number[] = []
+  readonly log: number[] = []
+  #isKnown: boolean
   #epoch = -1
   #last: { first: number; last: number; offset: number }[] = []
+
+  constructor(isKnown: boolean) {
+    this.#isKnown = isKnown
+  }
+
+  /** The producer was silent for longer than `producer.id.expiration.ms`. */
+  forget(): void {
+    this.#isKnown = false
+    this.#epoch = -1
+    this.#last = []
+  }
 
   append(batch: { epoch: number; sequence: number; values: readonly number[] }): {
     errorCode: number
@@ -277,8 +334,7 @@ class ModelPartition {
       const expected = nextSequence((this.#last.at(-1)?.last ?? -1) as number, 1)
       if (first !== expected) return error(45)
     } else {
-      // A new epoch begins at 0; so does the first one ever, for a producer of ours.
-      if (first !== 0) return error(45)
+      if (first !== 0 && (this.#isKnown || this.#epoch >= 0)) return error(45)
       this.#last = []
     }
     this.#epoch = batch.epoch
@@ -307,20 +363,22 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
             'ghost',
             'pass',
             'late',
+            'silence',
           ),
           n: fc.nat(3),
         }),
         { minLength: 20, maxLength: 200 },
       ),
-      (steps) => {
+      fc.boolean(),
+      (steps, isKnown) => {
         const s = make({ deliveryTimeoutMs: 500 })
-        const broker = new ModelPartition()
+        const broker = new ModelPartition(isKnown)
         const told = new Map<number, number>()
         const failedForSure = new Set<number>()
         /** Requests on their way, in the order of sending: one connection. */
         let wire: { batch: Batch<number>; image: { epoch: number; sequence: number; values: number[] } }[] = []
-        /** Requests of a broken connection that the broker may still read later. */
-        let ghosts: { epoch: number; sequence: number; values: number[] }[] = []
+        /** Requests of broken connections that the broker may still read, those of one connection in their order. */
+        const ghosts: { epoch: number; sequence: number; values: number[] }[][] = []
         let nowMs = 0
         let next = 0
         const note = (batch: Batch<number>, verdict: Verdict): void => {
@@ -333,6 +391,11 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
         const answerOne = (): void => {
           const head = wire.shift()
           if (head !== undefined) note(head.batch, s.onAnswer(head.batch, broker.append(head.image), at(nowMs)))
+        }
+        const expire = (): void => {
+          for (const { batch, maybeStored } of s.expire(nowMs)) {
+            if (!maybeStored) for (const caller of batch.callers) failedForSure.add(caller)
+          }
         }
         for (const { what, n } of steps) {
           nowMs += 1
@@ -378,12 +441,13 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
               for (const one of read) broker.append(one.image)
               const rest = wire
               wire = []
-              ghosts = n % 2 === 0 ? rest.map((r) => r.image) : []
+              if (n % 2 === 0) ghosts.push(rest.map((r) => r.image))
               for (const one of [...read, ...rest]) note(one.batch, s.onNoAnswer(one.batch, true, at(nowMs)))
               break
             }
             case 'ghost': {
-              for (const image of ghosts.splice(0, n + 1)) broker.append(image)
+              const image = ghosts[n % Math.max(1, ghosts.length)]?.shift()
+              if (image !== undefined) broker.append(image)
               break
             }
             case 'pass':
@@ -391,9 +455,15 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
               break
             case 'late': {
               nowMs += 100
-              for (const { batch, maybeStored } of s.expire(nowMs)) {
-                if (!maybeStored) for (const caller of batch.callers) failedForSure.add(caller)
-              }
+              expire()
+              break
+            }
+            case 'silence': {
+              if (wire.length > 0) break
+              nowMs += 61_000
+              expire()
+              ghosts.length = 0
+              broker.forget()
               break
             }
             default:
@@ -411,7 +481,7 @@ test('whatever requests meet, the log holds every acknowledged record once, and 
           answerOne()
         }
         assert.equal(s.isIdle, true, 'everything comes to an end')
-        for (const image of ghosts) broker.append(image)
+        for (const image of ghosts.flat()) broker.append(image)
         for (let i = 1; i < broker.log.length; i += 1) {
           assert.ok((broker.log[i] as number) > (broker.log[i - 1] as number), `log ${broker.log.join(' ')}`)
         }

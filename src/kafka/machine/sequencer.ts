@@ -18,10 +18,13 @@
  *   resent in order. So no error reorders.
  * - OUT_OF_ORDER_SEQUENCE for the *lowest* batch outstanding means that the numbers before it are not in the log: one was
  *   given up, or the log was cut. That very answer proves that neither this batch nor a follower is stored (a stored one
- *   would have been recognised), so all may be numbered anew, from 0 under the next epoch. The old epoch's requests, should
- *   some still lie in a socket, are refused from then on.
+ *   would have been recognised). When every attempt of this batch has had its answer, all are numbered anew, from 0 under
+ *   the next epoch. When one has not, its request may lie in a broken connection that the broker still reads, behind the
+ *   missing one's: it can be stored at any moment until the next epoch is. Only "outcome unknown" is true of such a batch.
  * - UNKNOWN_PRODUCER_ID proves less: the broker has forgotten us. A batch that may have been stored by an earlier attempt
  *   is then given up with "outcome unknown"; the others get the next epoch.
+ * - A broker that has no state of a producer takes any number. So the first batch of a partition, or the first after a
+ *   silence, travels alone: were it refused for the moment, a follower would be taken in its place (KAFKA-14359).
  * - All batches in flight are at one broker. When the leader has moved, nothing goes to the new one before the answers of
  *   the old one are in: followers that overtake a batch would be taken in its place, and after five of them the broker no
  *   longer recognises it and answers OUT_OF_ORDER_SEQUENCE, though it may be stored.
@@ -57,6 +60,8 @@ export interface Batch<T> {
   attempts: number
   /** An attempt ended without a clear answer: the records may be in the log. */
   maybeStored: boolean
+  /** An attempt ended without any answer: its request may still lie in a socket, for a broker to read at any time. */
+  unanswered: boolean
   /** Its callers have been told that time is up. */
   expired: boolean
   /** Records not settled yet; shared by the parts when a batch is split. */
@@ -105,6 +110,11 @@ const sequenceMax = 0x7fff_ffff
 const epochMax = 0x7fff
 /** Brokers recognise so many repeated batches per partition. */
 const inFlightMax = 5
+/**
+ * After such a silence a partition's next batch travels alone. Brokers forget a silent producer after
+ * `producer.id.expiration.ms`, a day if nobody has made it less.
+ */
+const silenceMs = 60_000
 /** Buffers kept for later batches. */
 const spareMax = 16
 
@@ -178,6 +188,10 @@ export class Sequencer<T> {
   #nextSequence = 0
   /** The numbers before the next batch are not all in the log: number anew before sending. */
   #gap = false
+  /** When a broker last showed that it has state of this producer. */
+  #knownMs = Number.NEGATIVE_INFINITY
+  /** The broker may know nothing of this producer: nothing follows the batch in flight. */
+  #isAlone = true
   #failures = 0
   #notBeforeMs = 0
 
@@ -209,7 +223,7 @@ export class Sequencer<T> {
   /** Not before this moment may something be sent; infinity when batches must come home first. */
   get sendableAtMs(): number {
     if (this.#held.length > 0 && this.#inFlight.length > 0) return Number.POSITIVE_INFINITY
-    if (this.#inFlight.length >= inFlightMax) return Number.POSITIVE_INFINITY
+    if (this.#inFlight.length >= (this.#isAlone ? 1 : inFlightMax)) return Number.POSITIVE_INFINITY
     return this.#notBeforeMs
   }
 
@@ -245,6 +259,7 @@ export class Sequencer<T> {
         sequence: -1,
         attempts: 0,
         maybeStored: false,
+        unanswered: false,
         expired: false,
         tally: { left: 0 },
       }
@@ -281,7 +296,10 @@ export class Sequencer<T> {
   take(identity: ProducerIdentity, nowMs: number, node = -1): Batch<T> | null {
     if (nowMs < this.sendableAtMs || this.waitsElsewhere(node)) return null
     this.#node = node
-    if (this.#inFlight.length === 0 && this.#gap) this.#renumber(identity)
+    if (this.#inFlight.length === 0) {
+      if (this.#gap) this.#renumber(identity)
+      this.#isAlone = nowMs - this.#knownMs > silenceMs
+    }
     let batch = this.#held.shift()
     if (batch === undefined) {
       if (this.#sealed.length === 0) this.seal()
@@ -314,6 +332,8 @@ export class Sequencer<T> {
     if (errorCode === code.none || errorCode === code.duplicateSequence) {
       this.#failures = 0
       this.#notBeforeMs = 0
+      this.#knownMs = moment.nowMs
+      this.#isAlone = false
       if (batch.expired) return { kind: 'forgotten' }
       const baseOffset = errorCode === code.none ? answer.baseOffset : -1
       return { kind: 'stored', baseOffset, appendTimeMs: answer.appendTimeMs }
@@ -321,6 +341,7 @@ export class Sequencer<T> {
     if (errorCode === code.outOfOrderSequence) {
       if (isLowest) {
         this.#gap = true
+        if (batch.unanswered) return this.#refuse(batch, errorCode)
         batch.maybeStored = false
       }
       return this.#again(batch, { refresh: false, moment, pause: isLowest })
@@ -350,7 +371,10 @@ export class Sequencer<T> {
   onNoAnswer(batch: Batch<T>, sent: boolean, moment: Moment): Verdict {
     const isLowest = this.#isLowest(batch)
     this.#leave(batch)
-    if (sent) batch.maybeStored = true
+    if (sent) {
+      batch.maybeStored = true
+      batch.unanswered = true
+    }
     return this.#again(batch, { refresh: true, moment, pause: isLowest })
   }
 
@@ -447,6 +471,7 @@ export class Sequencer<T> {
     if (this.#epoch >= epochMax || this.#producerId === -1) {
       this.#producerId = identity.id
       this.#epoch = identity.epoch
+      this.#knownMs = Number.NEGATIVE_INFINITY
     } else {
       this.#epoch += 1
     }
@@ -455,8 +480,9 @@ export class Sequencer<T> {
       batch.producerId = this.#producerId
       batch.epoch = this.#epoch
       batch.sequence = this.#nextSequence
-      // It was behind what is not there, so it cannot be there.
+      // It is behind what is not there and no longer comes, so it cannot be there, nor come.
       batch.maybeStored = false
+      batch.unanswered = false
       this.#nextSequence = nextSequence(this.#nextSequence, batch.callers.length)
     }
   }
