@@ -6,6 +6,7 @@
  * A group rebalances in turns. One turn: compute who shall hold what (each partition to one member, round robin in the
  * order of joining), let those who must give up release, wait for them at most `releaseMs`, then hand out.
  */
+import type { HeaderVisitor } from '../contract/envelope.ts'
 import { OttlaError } from '../contract/errors.ts'
 import { declaredPartition } from '../core/partition.ts'
 import type {
@@ -262,9 +263,11 @@ class MemoryBatch implements BatchView {
   readonly count: number
   readonly nextPosition: number
   readonly byteLength: number
+  readonly #headersInPlace: readonly HeadersInPlace[]
 
   constructor(records: readonly MemoryRecord[], nextPosition: number) {
     this.#records = records.map(copyOf)
+    this.#headersInPlace = records.map(({ headers }) => inPlace(headers))
     this.count = records.length
     this.nextPosition = nextPosition
     this.byteLength = records.reduce((sum, record) => sum + sizeOf(record), 0)
@@ -290,6 +293,11 @@ class MemoryBatch implements BatchView {
     return this.#records[index]!.headers
   }
 
+  eachHeader(index: number, visit: HeaderVisitor): void {
+    const { bytes, places } = this.#headersInPlace[index]!
+    for (const { nameFrom, nameTo, valueFrom, valueTo } of places) visit(bytes, nameFrom, nameTo, valueFrom, valueTo)
+  }
+
   size(index: number): number {
     return sizeOf(this.#records[index]!)
   }
@@ -300,11 +308,39 @@ class MemoryBatch implements BatchView {
       value?.fill(releasedByte)
       for (const header of headers) header.value?.fill(releasedByte)
     }
+    for (const { bytes } of this.#headersInPlace) bytes.fill(releasedByte)
     this.#records.length = 0
   }
 }
 
 const releasedByte = 0xee
+
+/** The headers of one record in one piece of memory, as a log has them on the wire. */
+interface HeadersInPlace {
+  readonly bytes: Uint8Array
+  readonly places: readonly {
+    readonly nameFrom: number
+    readonly nameTo: number
+    readonly valueFrom: number
+    readonly valueTo: number
+  }[]
+}
+
+function inPlace(headers: readonly Header[]): HeadersInPlace {
+  const pieces: Uint8Array[] = []
+  let end = 0
+  const add = (piece: Uint8Array): number => {
+    pieces.push(piece)
+    end += piece.length
+    return end
+  }
+  const places = headers.map(({ key, value }) => {
+    const nameFrom = end
+    const nameTo = add(Buffer.from(key))
+    return { nameFrom, nameTo, valueFrom: value === null ? -1 : nameTo, valueTo: value === null ? -1 : add(value) }
+  })
+  return { bytes: Buffer.concat(pieces), places }
+}
 
 function copyOf(record: MemoryRecord): MemoryRecord {
   const { key, value, headers } = record
