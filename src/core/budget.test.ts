@@ -18,6 +18,17 @@ test('a budget stops at its border and goes on at half, by records or by bytes',
   assert.equal(budget.change(), null)
 })
 
+test('what waits behind failures leaves the rest of a budget to others', () => {
+  const budget = new Budget({ maxRecords: 1_000, maxBytes: 100 })
+  budget.take(60)
+  budget.take(40)
+  assert.equal(budget.change(), 'stop')
+  assert.equal(budget.change(true), null, 'there is no room at all')
+  budget.give(40)
+  assert.equal(budget.change(), null)
+  assert.equal(budget.change(true), 'go')
+})
+
 test('a share makes a budget smaller than its limit, never larger', () => {
   const budget = new Budget({ maxRecords: 1_000, maxBytes: 100 })
   budget.share(40)

@@ -36,14 +36,20 @@ export class Budget {
     this.#bytes -= bytes
   }
 
-  /** Should fetching stop or go on? Null: as it is. Ask after each change that matters. */
-  change(): 'stop' | 'go' | null {
+  /**
+   * Should fetching stop or go on? Null: as it is. Ask after each change that matters. `stands`: all that is open waits
+   * behind failures, so nothing of it makes room soon, and others may use what room there is.
+   */
+  change(stands = false): 'stop' | 'go' | null {
     if (!this.#stopped) {
       if (this.#records < this.#limits.maxRecords && this.#bytes < this.#maxBytes) return null
       this.#stopped = true
       return 'stop'
     }
-    if (this.#records > this.#limits.maxRecords / 2 || this.#bytes > this.#maxBytes / 2) return null
+    const isTooMuch = stands
+      ? this.#records >= this.#limits.maxRecords || this.#bytes >= this.#maxBytes
+      : this.#records > this.#limits.maxRecords / 2 || this.#bytes > this.#maxBytes / 2
+    if (isTooMuch) return null
     this.#stopped = false
     return 'go'
   }

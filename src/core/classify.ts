@@ -9,8 +9,16 @@ import { OttlaError } from '../contract/errors.ts'
 
 export type ErrorClass = 'transient' | 'permanent' | 'unknown' | 'store'
 
-/** A user's own rule, asked first. `undefined`: no opinion. */
-export type Classify = (error: unknown) => 'transient' | 'permanent' | 'unknown' | undefined
+/** What a user's own rule may say. */
+type Opinion = 'transient' | 'permanent' | 'unknown'
+
+/** A user's own rule, asked first. `undefined`: no opinion; so is anything that is none of the three words. */
+export type Classify = (error: unknown) => Opinion | undefined
+
+/** Is this one of the three words? */
+export function isOpinion(said: unknown): said is Opinion {
+  return said === 'transient' || said === 'permanent' || said === 'unknown'
+}
 
 const networkCodes: ReadonlySet<string> = new Set([
   'ECONNABORTED',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { OttlaError, PermanentError } from '../contract/errors.ts'
 import { backoffMs, handlerBackoff } from './backoff.ts'
-import { classify } from './classify.ts'
+import { type Classify, classify } from './classify.ts'
 import { asProbe, decide, type FailurePolicy } from './outcome.ts'
 
 const policy: FailurePolicy = {
@@ -49,6 +49,11 @@ test('an unknown failure is retried four times with full jitter, then given up',
   )
   const last = decide(new Error('x'), { ...fresh, counted: 4 }, policy, now)
   assert.equal(last.kind === 'deadLetter' && last.cause, 'attemptsExhausted')
+})
+
+test('an answer of classify that is none of its words is no opinion', () => {
+  const broken = { ...policy, classify: (async () => 'permanent') as unknown as Classify }
+  assert.equal(decide(new Error('x'), fresh, broken, now).kind, 'retry')
 })
 
 test('a permanent failure is given up at once', () => {

@@ -11,7 +11,7 @@
  * - `drop`        given up without a trace but the ledger's; only where the service wrote that name down.
  */
 import { type Backoff, backoffMs } from './backoff.ts'
-import { type Classify, classify } from './classify.ts'
+import { type Classify, classify, isOpinion } from './classify.ts'
 
 export type Outcome =
   | { readonly kind: 'handled' }
@@ -68,7 +68,9 @@ export function decide(
     const waitMs = backoffMs(policy.backoff, tries.transient + 1, now.random)
     return { kind: 'park', scope: 'partition', atMs: now.nowMs + waitMs }
   }
-  let kind = policy.classify?.(error) ?? ours
+  const said = policy.classify?.(error)
+  // What is none of the three words, a promise for example, is no opinion.
+  let kind = isOpinion(said) ? said : ours
   let aged = false
   if (kind === 'transient') {
     const lastedMs = tries.transientSinceMs === 0 ? 0 : now.nowMs - tries.transientSinceMs

@@ -137,7 +137,9 @@ export class RunningApp implements AsyncDisposable {
     ])
     this.#facts = new Map(facts)
     checkInbox(plans, this.#facts, { log: this.#log })
-    this.#writer = await transport.writer({ clientId: this.#machine.instance })
+    // Whatever was read must fit into its dead letter, whose topic takes more than the one it came from.
+    const maxRecordBytes = Math.max(0, ...[...facts.values()].map((topic) => topic.maxRecordBytes))
+    this.#writer = await transport.writer({ clientId: this.#machine.instance, maxRecordBytes })
     this.#surroundings = {
       clock,
       random,

@@ -125,6 +125,7 @@ export class HandlerContext {
   #closed: 'returned' | 'expired' | null = null
   #expiry: OttlaError | null = null
   #tx: unknown
+  #hasBegun = false
 
   constructor(plan: ServicePlan, surroundings: Surroundings, envelope: Envelope, facts: AttemptFacts) {
     this.#plan = plan
@@ -192,6 +193,7 @@ export class HandlerContext {
   /** @internal */
   begin(tx: unknown): void {
     this.#tx = tx
+    this.#hasBegun = true
   }
 
   /** @internal The handler has returned: what it emitted. */
@@ -202,10 +204,11 @@ export class HandlerContext {
     return this.#emissions?.records ?? []
   }
 
-  /** @internal The deadline has passed, or the partition is gone. */
-  expire(error: OttlaError): void {
-    if (this.#closed === 'returned' || this.#expiry !== null) return
-    this.#closed = 'expired'
+  /** @internal The deadline has passed, or the partition is gone. `commit`: a transaction still under way is told too. */
+  expire(error: OttlaError, { commit = false }: { readonly commit?: boolean } = {}): void {
+    if (this.#expiry !== null) return
+    if (this.#closed === 'returned' && !(commit && this.#hasBegun)) return
+    this.#closed ??= 'expired'
     this.#expiry = error
     this.#controller?.abort(error)
   }

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { z } from 'zod'
 import { systemClock } from '../adapters/system/clock.ts'
 import { decodeControl, type ResultRecord } from '../contract/control.ts'
-import { type OttlaError, PermanentError } from '../contract/errors.ts'
+import { OttlaError, PermanentError } from '../contract/errors.ts'
 import { topic } from '../contract/topic.ts'
 import { balances, type Ending } from '../core/ledger.ts'
 import { MemoryStore, memory } from '../testing/memory-store.ts'
@@ -239,4 +239,63 @@ test('a reader finds letters in any order, several at once, and says when there 
     assert.deepEqual([await read(301), await read(last), await read(last + 1)], [null, 'last', null])
   }
   assert.equal(counts.open, 0)
+})
+
+test('a redrive whose letter cannot be read for a while is no redrive over which anybody died', async () => {
+  const log = new MemoryLog()
+  const inner = memoryTransport(log)
+  let failures = 0
+  const transport: Transport = {
+    ...inner,
+    tail: (options, on) => {
+      const tail = inner.tail(options, on)
+      if (options.topic !== 'dlq.worker' || failures >= 3) return tail
+      failures++
+      return {
+        caughtUp: async () => {
+          throw new OttlaError('OTTLA_KAFKA_CONNECTION', 'a broker restarts')
+        },
+        pause: () => tail.pause(),
+        resume: () => tail.resume(),
+        [Symbol.asyncDispose]: () => tail[Symbol.asyncDispose](),
+      }
+    },
+  }
+  let broken = true
+  const worker = service('worker').on(
+    Orders.Placed,
+    () => {
+      if (broken) throw new PermanentError('never')
+    },
+    { late: 'accept' },
+  )
+  await using app = new RunningApp(
+    { transport, services: [worker], drainTimeout: 500, topics: 'create' },
+    { clock: systemClock, log: quiet, random: () => 0.01, instance: 'test' },
+  )
+  await app.start()
+  await app.publish(Orders.Placed({ id: 'a', n: 1 }))
+  await until(() => log.records('dlq.worker').length === 1, 'the dead letter')
+  broken = false
+  await using desk = await DeadLetterDesk.open({
+    transport: memoryTransport(log),
+    service: 'worker',
+    clock: systemClock,
+    log: quiet,
+    by: 'tester',
+  })
+  const { outcomes } = await desk.redrive(await desk.letters(), { ...fast, reason: 'mended' })
+  assert.deepEqual(outcomes, { handled: 1 })
+  assert.equal(failures, 3)
+})
+
+test('discarding asks for a reason that says something', async () => {
+  await using desk = await DeadLetterDesk.open({
+    transport: memoryTransport(new MemoryLog()),
+    service: 'worker',
+    clock: systemClock,
+    log: quiet,
+    by: 'tester',
+  })
+  await assert.rejects(desk.discard([], { reason: ' ' }), (e: OttlaError) => e.code === 'OTTLA_CONFIG_INVALID')
 })

@@ -59,6 +59,8 @@ export interface DispatchEvents {
   /** A record is on its way to a retry topic; then, that it was stored with this append time, or null: was not. */
   appending(): void
   appended(timestampMs: number | null): void
+  /** An attempt is in hand that did not start with the others: it is to be watched for its deadline. */
+  handStarted(): void
   /** Resolves once a checkpoint is stored in which this record is finished; false: its partition is gone. */
   acknowledged(work: Work): Promise<boolean>
   /** The hold of a record's key; null when it flows. */
@@ -179,6 +181,7 @@ export class Dispatch {
           new OttlaError('OTTLA_RUNTIME_DEADLINE', `${handler.name} took longer than ${handler.timeoutMs} ms`, {
             details: { service: this.#plan.name, handler: handler.name, timeoutMs: handler.timeoutMs },
           }),
+          { commit: true },
         )
       } else if (lastedMs >= 2 * handler.timeoutMs && !work.stuck) {
         work.stuck = true
@@ -275,7 +278,10 @@ export class Dispatch {
       this.#free(work)
       return
     }
+    // Its time begins now, not with the wait for the checkpoint.
+    work.startedMs = this.#surroundings.clock.monotonicMs()
     this.#run(work, envelope)
+    if (this.inHand.size > 0) this.#events.handStarted()
   }
 
   /** Runs the handler or, when the record is falling back, the fallback. */

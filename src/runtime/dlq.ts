@@ -134,7 +134,8 @@ export class DeadLetterDesk implements AsyncDisposable {
   /** Reads the control topic of the service. Throws when a topic is missing or cannot be reached. */
   static async open(options: DeskOptions): Promise<DeadLetterDesk> {
     const names = serviceNames(options.service, options.namespace)
-    const writer = await options.transport.writer({ clientId: `desk-${options.by}` })
+    const maxRecordBytes = Number.MAX_SAFE_INTEGER
+    const writer = await options.transport.writer({ clientId: `desk-${options.by}`, maxRecordBytes })
     const desk = new DeadLetterDesk(options, writer, names)
     try {
       await desk.#control.ready()
@@ -297,8 +298,9 @@ export class DeadLetterDesk implements AsyncDisposable {
     return this.#ask('redrive', options.edited === undefined ? this.plan(letters) : letters, options)
   }
 
-  /** Says that nobody will handle these. */
-  discard(letters: readonly OpenLetter[], options: AskOptions): Promise<Asked> {
+  /** Says that nobody will handle these. Rejects with OTTLA_CONFIG_INVALID without a reason. */
+  async discard(letters: readonly OpenLetter[], options: AskOptions): Promise<Asked> {
+    if (options.reason.trim() === '') throw new OttlaError('OTTLA_CONFIG_INVALID', 'to discard letters needs a reason')
     return this.#ask('discard', letters, options)
   }
 

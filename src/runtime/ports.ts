@@ -146,6 +146,8 @@ export interface EnsureResult {
 export interface WriterOptions {
   readonly clientId?: string
   readonly deliveryTimeoutMs?: number
+  /** Records of so many bytes must get through, whatever the writer allows otherwise. */
+  readonly maxRecordBytes?: number
 }
 
 /** Publishes records in call order per partition. `send` resolves when the record is stored as durably as asked. */

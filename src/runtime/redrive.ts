@@ -181,7 +181,6 @@ export class Redriver implements AsyncDisposable {
         await this.#conclude(partition, command, { outcome: 'processDied', error: 'ProcessDied', origin: '' })
         return
       }
-      await this.#parts.control.write({ ...command, accepted: command.accepted + 1 })
       const letter = await this.#letters.read(command.letter)
       if (partition.gone) return
       const origin = letter?.facts.origin ?? null
@@ -195,6 +194,9 @@ export class Redriver implements AsyncDisposable {
         letter.key === null || !sameTopic ? undefined : this.#holdOf({ ...partition.held, key: keyText(letter.key) })
       // Its own letter may be settled already when an owner died half way: the walk goes on where that one was.
       const hold = held !== undefined && origin.position >= held.head ? held : undefined
+      // On record before it starts, so that a letter over which its owners die is not begun for ever.
+      await this.#parts.control.write({ ...command, accepted: command.accepted + 1 })
+      if (partition.gone) return
       if (command.action === 'discard') await this.#discard(command, partition, { letter, hold })
       else this.#offer(command, partition, { letter, hold, probe: false })
     } catch (error) {

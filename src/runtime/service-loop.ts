@@ -392,10 +392,8 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
   settled(partition: Partition): void {
     if (!partition.gone) {
       // Only an ending shows that those behind a failure will move; a retry alone does not.
-      if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) {
-        partition.full = false
-        partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
-      }
+      if (partition.full && partition.lanes.standing < this.plan.standingMax / 2) partition.full = false
+      if (!partition.full && !partition.budget.stopped) partition.alarmed.delete('OTTLA_RUNTIME_PARKED_FULL')
       // While one is under way it is not waited for here: each record would, and the next one asks again.
       const due = partition.endedSince >= checkpointCount && partition.checkpointing === null
       if (this.#survived(partition) || due) void this.#checkpoint(partition, false)
@@ -464,6 +462,10 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   appended(timestampMs: number | null): void {
     this.#appendClock.sent(timestampMs, this.#surroundings.clock.wallMs())
+  }
+
+  handStarted(): void {
+    this.#armWatch()
   }
 
   async acknowledged(work: Work): Promise<boolean> {
@@ -1098,8 +1100,13 @@ export class ServiceLoop implements ReaderEvents, DispatchEvents, GateEvents {
 
   #updateFlow(partition: Partition): void {
     if (partition.gone) return
-    partition.budget.change()
     const { lanes, strikes } = partition
+    const stands = lanes.standing > 0 && partition.open === lanes.standing
+    partition.budget.change(stands)
+    if (stands && partition.budget.stopped) {
+      const text = `the ${partition.budget.bytes} bytes that wait behind failures are all it may hold`
+      this.#alarm(partition, 'OTTLA_RUNTIME_PARKED_FULL', `${text}; nothing more is fetched until they are fewer`)
+    }
     if (strikes.careful && lanes.running === 0 && !partition.makeReady() && strikes.quiet(partition.nextPosition)) {
       partition.dirty = true
       this.#pumpSoon()

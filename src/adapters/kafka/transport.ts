@@ -144,11 +144,14 @@ class KafkaTransport implements Transport {
   }
 
   async writer(options: WriterOptions = {}): Promise<Writer> {
-    const { deliveryTimeoutMs } = options
+    const { deliveryTimeoutMs, maxRecordBytes = 0 } = options
+    const { maxRequestBytes = defaultRequestBytes } = this.#behaviour.producer ?? {}
+    const neededBytes = Math.min(maxRecordBytes, largestRecordBytes) + requestRoomBytes
     return new KafkaWriter(
       this.#client(options.clientId).producer({
         ...this.#behaviour.producer,
         ...(deliveryTimeoutMs === undefined ? {} : { deliveryTimeoutMs }),
+        ...(maxRecordBytes > 0 && neededBytes > maxRequestBytes && { maxRequestBytes: neededBytes }),
       }),
     )
   }
@@ -196,6 +199,13 @@ class KafkaTransport implements Transport {
     return client
   }
 }
+
+/** What a producer takes into a request unless it is told otherwise. */
+const defaultRequestBytes = 1024 * 1024
+/** What a writer makes room for at most: half of what a producer buffers. */
+const largestRecordBytes = 16 * 1024 * 1024
+/** Around a record, in a request: names of headers are counted three times there. */
+const requestRoomBytes = 16 * 1024
 
 const unreadable = {
   exists: true,
