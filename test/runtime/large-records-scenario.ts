@@ -100,7 +100,13 @@ export async function largeRecords(options: LargeRecordsOptions): Promise<LargeR
     if (kind === 'parked') assert.equal(handled, 0, 'everything stood behind the first')
     tell(member, { type: 'mend' })
     await until('everything is handled', 240_000, () => seen.handled === published && seen.open === 0)
-    assert.deepEqual(seen.alarms, [], 'waiting within the budget is no alarm')
+    const isExpected = (text: string) => kind === 'parked' && text.includes('wait behind failures are all it may hold')
+    assert.deepEqual(
+      seen.alarms.filter((text) => !isExpected(text)),
+      [],
+    )
+    // Whatever shares the partition with that key stands, and somebody is to know.
+    if (kind === 'parked') assert.ok(seen.alarms.length > 0, 'what waits has used up the budget, and nobody was told')
     return { baseMiB, peakMiB, handled }
   } finally {
     const exited = once(member, 'exit')
