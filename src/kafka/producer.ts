@@ -87,6 +87,9 @@ const optionNames = [
   'partitioner',
 ] as const satisfies readonly (keyof ProducerOptions)[]
 
+/** What goes into one request unless it is said otherwise. */
+export const defaultMaxRequestBytes = 1024 * 1024
+
 /** Throws OTTLA_CONFIG_INVALID with every problem listed; OTTLA_KAFKA_COMPRESSION. */
 export function resolveProducerOptions(
   options: ProducerOptions | undefined,
@@ -95,7 +98,7 @@ export function resolveProducerOptions(
   const check = new OptionCheck()
   const o = check.names('options', options, optionNames)
   const maxRequestBytes = check.integer('maxRequestBytes', o.maxRequestBytes, {
-    default: 1024 * 1024,
+    default: defaultMaxRequestBytes,
     min: 1024,
     max: 1024 * 1024 * 1024,
   })

@@ -125,7 +125,6 @@ export class HandlerContext {
   #closed: 'returned' | 'expired' | null = null
   #expiry: OttlaError | null = null
   #tx: unknown
-  #hasBegun = false
 
   constructor(plan: ServicePlan, surroundings: Surroundings, envelope: Envelope, facts: AttemptFacts) {
     this.#plan = plan
@@ -193,7 +192,6 @@ export class HandlerContext {
   /** @internal */
   begin(tx: unknown): void {
     this.#tx = tx
-    this.#hasBegun = true
   }
 
   /** @internal The handler has returned: what it emitted. */
@@ -207,7 +205,7 @@ export class HandlerContext {
   /** @internal The deadline has passed, or the partition is gone. `commit`: a transaction still under way is told too. */
   expire(error: OttlaError, { commit = false }: { readonly commit?: boolean } = {}): void {
     if (this.#expiry !== null) return
-    if (this.#closed === 'returned' && !(commit && this.#hasBegun)) return
+    if (this.#closed === 'returned' && !(commit && this.#plan.store !== null)) return
     this.#closed ??= 'expired'
     this.#expiry = error
     this.#controller?.abort(error)

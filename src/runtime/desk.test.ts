@@ -52,6 +52,15 @@ function counted(log: MemoryLog): { readonly transport: Transport; tails: number
   return count
 }
 
+const openDesk = (log: MemoryLog, warn: (text: string) => void = () => {}) =>
+  DeadLetterDesk.open({
+    transport: memoryTransport(log),
+    service: 'worker',
+    clock: systemClock,
+    log: { ...quiet, warn },
+    by: 'tester',
+  })
+
 async function start(services: readonly AnyService[], log = new MemoryLog()) {
   const counts = counted(log)
   const app = new RunningApp(
@@ -60,13 +69,7 @@ async function start(services: readonly AnyService[], log = new MemoryLog()) {
   )
   await app.start()
   const warnings: string[] = []
-  const desk = await DeadLetterDesk.open({
-    transport: memoryTransport(log),
-    service: 'worker',
-    clock: systemClock,
-    log: { ...quiet, warn: (text) => void warnings.push(text) },
-    by: 'tester',
-  })
+  const desk = await openDesk(log, (text) => void warnings.push(text))
   return {
     app,
     log,
@@ -277,25 +280,13 @@ test('a redrive whose letter cannot be read for a while is no redrive over which
   await app.publish(Orders.Placed({ id: 'a', n: 1 }))
   await until(() => log.records('dlq.worker').length === 1, 'the dead letter')
   broken = false
-  await using desk = await DeadLetterDesk.open({
-    transport: memoryTransport(log),
-    service: 'worker',
-    clock: systemClock,
-    log: quiet,
-    by: 'tester',
-  })
+  await using desk = await openDesk(log)
   const { outcomes } = await desk.redrive(await desk.letters(), { ...fast, reason: 'mended' })
   assert.deepEqual(outcomes, { handled: 1 })
   assert.equal(failures, 3)
 })
 
 test('discarding asks for a reason that says something', async () => {
-  await using desk = await DeadLetterDesk.open({
-    transport: memoryTransport(new MemoryLog()),
-    service: 'worker',
-    clock: systemClock,
-    log: quiet,
-    by: 'tester',
-  })
+  await using desk = await openDesk(new MemoryLog())
   await assert.rejects(desk.discard([], { reason: ' ' }), (e: OttlaError) => e.code === 'OTTLA_CONFIG_INVALID')
 })

@@ -1,10 +1,10 @@
 /**
  * Carries out what is asked about dead letters, for the partitions that this member owns.
  *
- *   command seen ──► accepted on record ──► letter read ──► its key is held? ──yes──► walk: all letters of the key,
- *                                                │                 │                  in order, until none is left
- *                                                │ no such letter  └──no──► that letter alone
- *                                                └──► result                         │
+ *   command seen ──► letter read ──► accepted on record ──► its key is held? ──yes──► walk: all letters of the key,
+ *                        │                                         │                  in order, until none is left
+ *                        │ no such letter                          └──no──► that letter alone
+ *                        └──► result                                                 │
  *                                                                  result on record, command removed
  *
  * A redrive goes to this service only: the letter is put into its key's lane here, nothing is written to the source

@@ -12,7 +12,7 @@ import { KafkaClient } from '../../kafka/client.ts'
 import type { Consumer, ConsumerOptions, HeldPartition } from '../../kafka/consumer.ts'
 import { optionsFromEnvironment } from '../../kafka/io/environment.ts'
 import type { ClientOptions } from '../../kafka/options.ts'
-import type { Producer, ProducerOptions } from '../../kafka/producer.ts'
+import { defaultMaxRequestBytes, type Producer, type ProducerOptions } from '../../kafka/producer.ts'
 import type {
   Checkpoint,
   CheckpointResult,
@@ -50,6 +50,10 @@ export interface KafkaOptions extends Partial<ClientOptions> {
 
 /** A fetch never needs more of one partition than this, whatever budget the runtime has for it. */
 const maxFetchBytesPerPartition = 1024 * 1024
+/** What a writer makes room for at most: half of what a producer buffers. */
+const largestRecordBytes = 16 * 1024 * 1024
+/** Around a record, in a request: names of headers are counted three times there. */
+const requestRoomBytes = 16 * 1024
 const defaultMaxRecordBytes = 1_048_588
 const alreadyExists = 36
 const never = -1
@@ -145,7 +149,7 @@ class KafkaTransport implements Transport {
 
   async writer(options: WriterOptions = {}): Promise<Writer> {
     const { deliveryTimeoutMs, maxRecordBytes = 0 } = options
-    const { maxRequestBytes = defaultRequestBytes } = this.#behaviour.producer ?? {}
+    const { maxRequestBytes = defaultMaxRequestBytes } = this.#behaviour.producer ?? {}
     const neededBytes = Math.min(maxRecordBytes, largestRecordBytes) + requestRoomBytes
     return new KafkaWriter(
       this.#client(options.clientId).producer({
@@ -199,13 +203,6 @@ class KafkaTransport implements Transport {
     return client
   }
 }
-
-/** What a producer takes into a request unless it is told otherwise. */
-const defaultRequestBytes = 1024 * 1024
-/** What a writer makes room for at most: half of what a producer buffers. */
-const largestRecordBytes = 16 * 1024 * 1024
-/** Around a record, in a request: names of headers are counted three times there. */
-const requestRoomBytes = 16 * 1024
 
 const unreadable = {
   exists: true,
